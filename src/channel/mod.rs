@@ -1,0 +1,20 @@
+//! The public API: segment + real memory + protocol + waiting, with no generics of memory shown.
+//!
+//! ```text
+//!   Options ── create* ──▶ Writer ── subscriber ──▶ Subscriber ── join ──▶ Reader     (threads, forked children)
+//!      └────── open* ─────────────────────────────────────────────────────▶ Reader     (other processes)
+//! ```
+
+mod claim;
+#[allow(unsafe_code)]
+mod door;
+mod options;
+mod reader;
+mod record;
+mod writer;
+
+pub use claim::Claim;
+pub use options::{Options, Subscriber, remove, remove_file};
+pub use reader::{Iter, Reader, TryIter};
+pub use record::{Received, Record, RecordRef};
+pub use writer::Writer;

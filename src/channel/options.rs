@@ -1,0 +1,335 @@
+//! How rings are created, opened and joined.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Reader, Writer};
+use crate::error::{CreateError, OpenError, RemoveError};
+use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout};
+use crate::memory::Mapped;
+use crate::ring::{self, JoinError, Start};
+use crate::segment::{Segments, anon, directory, file, heap};
+use crate::wait::{Pace, SLICE, WaitStrategy, membarrier};
+
+/// What is needed to make another reader of an attached ring.
+pub(super) struct Shared {
+    ring: (Mapped, RingLayout),
+    registry: Option<(Mapped, RegistryLayout)>,
+    /// May records be lent? See [trust](crate#trust).
+    trusted: bool,
+    pub(super) path: Option<PathBuf>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("path", &self.path).field("trusted", &self.trusted).finish_non_exhaustive()
+    }
+}
+
+/// How to create a ring, or to join one.
+///
+/// A ring is created by one of the `create` methods and joined by one of the `open` methods (or [`join`](Self::join)):
+/// the first format, the second attach and never format. Each option says which of the two it is for.
+///
+/// ```
+/// use shmcast::{Options, Start};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut writer = Options::new().capacity(64 * 1024).reader_slots(8).create_heap()?;
+/// let mut lossless = Options::new().join(&writer.subscriber())?;
+/// let mut lossy = Options::new().lossy(true).start(Start::Newest).join(&writer.subscriber())?;
+/// writer.publish(b"to both")?;
+/// assert_eq!(lossless.recv()?.payload, lossy.recv()?.payload);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Options {
+    geometry: Geometry,
+    keep: bool,
+    lossy: bool,
+    start: Start,
+    resume: Start,
+    strategy: WaitStrategy,
+    slice: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let geometry = Geometry {
+            capacity: 1 << 20,
+            blocks: 16,
+            alignment: 8,
+            reader_slots: 64,
+            start: 0,
+            payload: PayloadType::default(),
+        };
+        Options {
+            geometry,
+            keep: false,
+            lossy: false,
+            start: Start::Oldest,
+            resume: Start::Middle,
+            strategy: WaitStrategy::default(),
+            slice: SLICE,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults: a ring of 1 MiB with 64 reader slots; a lossless reader from the oldest record on; waits that spin,
+    /// then sleep.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// *Create.* Bytes of the data area, rounded up to a power of two; from 4 KiB to 1 TiB, 1 MiB by default. A record
+    /// takes its length + 8 bytes, rounded up to the [alignment](Self::record_alignment); the largest payload is half the
+    /// capacity less 8 bytes.
+    pub fn capacity(mut self, bytes: u64) -> Options {
+        self.geometry.capacity = bytes.checked_next_power_of_two().unwrap_or(u64::MAX);
+        self
+    }
+
+    /// *Create.* Records start at multiples of this many bytes: 8 (the default), or 64 so that a small record never
+    /// shares its cache line with the next one, for latency at low rates.
+    pub fn record_alignment(mut self, bytes: u64) -> Options {
+        self.geometry.alignment = bytes;
+        self
+    }
+
+    /// *Create.* How many readers can be lossless, or lossy and counted, at one time: 0 to 1024, 64 by default, 128 bytes
+    /// each. Lossy readers without a slot work all the same.
+    pub fn reader_slots(mut self, slots: u64) -> Options {
+        self.geometry.reader_slots = slots;
+        self
+    }
+
+    /// *Create.* Blocks of the data area, a power of two from 2 to 1024, 16 by default. The writer takes its slow path about
+    /// once per block, and a reader can join at the first record of each.
+    pub fn blocks(mut self, blocks: u64) -> Options {
+        self.geometry.blocks = blocks;
+        self
+    }
+
+    /// *Create.* Keep the ring's name when the writer is dropped, so that readers can still open it and read the rest.
+    /// Off by default. [`remove`] removes it.
+    pub fn keep(mut self, keep: bool) -> Options {
+        self.keep = keep;
+        self
+    }
+
+    /// *Open.* A lossy reader never holds the writer back; if it is too slow, it is told how many records it missed. Off by
+    /// default.
+    pub fn lossy(mut self, lossy: bool) -> Options {
+        self.lossy = lossy;
+        self
+    }
+
+    /// *Open.* Where to begin; [`Start::Oldest`] by default.
+    pub fn start(mut self, start: Start) -> Options {
+        self.start = start;
+        self
+    }
+
+    /// *Open.* Where a lossy reader goes on after it was lapped; [`Start::Middle`] by default. After
+    /// [`Start::Oldest`] it is likely to be lapped again at once.
+    pub fn resume(mut self, resume: Start) -> Options {
+        self.resume = resume;
+        self
+    }
+
+    /// *Both.* What blocking calls do meanwhile; [`WaitStrategy::Park`] by default.
+    pub fn wait(mut self, strategy: WaitStrategy) -> Options {
+        self.strategy = strategy;
+        self
+    }
+
+    /// The longest sleep without a look. For tests that must not be saved by the next look.
+    #[doc(hidden)]
+    pub fn slice(mut self, slice: Duration) -> Options {
+        self.slice = slice;
+        self
+    }
+
+    /// The position of the first record. For tests of large positions.
+    #[doc(hidden)]
+    pub fn start_position(mut self, position: u64) -> Options {
+        self.geometry.start = position;
+        self
+    }
+
+    /// Creates a named ring, in the directory that `SHMCAST_DIR` names, or `/dev/shm/shmcast`. Mode 0600. It is there
+    /// whole or not at all, with all its memory reserved.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create(&self, name: &str) -> Result<Writer, CreateError> {
+        self.create_in(|geometry| directory::create(name, geometry))
+    }
+
+    /// Creates a ring in two files: `path`, and `path` with `.registry` behind it. Mode 0600.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_file(&self, path: impl AsRef<Path>) -> Result<Writer, CreateError> {
+        self.create_in(|geometry| file::create(path.as_ref(), geometry))
+    }
+
+    /// Creates a ring in anonymous shared memory, for this process and the children that it forks.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_anonymous(&self) -> Result<Writer, CreateError> {
+        self.create_in(anon::create)
+    }
+
+    /// Creates a ring on the heap, for the threads of this process.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create_heap(&self) -> Result<Writer, CreateError> {
+        self.create_in(heap::create)
+    }
+
+    fn create_in(
+        &self,
+        create: impl FnOnce(Geometry) -> Result<Segments, CreateError>,
+    ) -> Result<Writer, CreateError> {
+        if self.geometry.capacity < MIN_CAPACITY_BYTES {
+            let (field, value, rule) = ("capacity", self.geometry.capacity, "at least 4096");
+            return Err(CreateError::Geometry(crate::layout::GeometryError { field, value, rule }));
+        }
+        self.geometry.validate()?;
+        // Early: it costs 10 ms in a process that has threads already, and must precede the first publish.
+        let registered = membarrier::register();
+        let mut segments = create(self.geometry)?;
+        let cleanup = segments.cleanup.take().filter(|_| !self.keep);
+        let shared = Arc::new(Shared::new(segments));
+        let (ring, registry) = shared.views();
+        let registry = registry.ok_or(CreateError::Io {
+            path: shared.path.clone(),
+            doing: "map the registry",
+            source: std::io::ErrorKind::Other.into(),
+        })?;
+        let core = ring::Writer::new(ring, registry, registered);
+        Ok(Writer::new(core, shared, cleanup, Pace::new(self.strategy, self.slice)))
+    }
+
+    /// Opens a named ring and joins it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, name: &str) -> Result<Reader, OpenError> {
+        self.attach(Arc::new(Shared::new(directory::open(name)?)))
+    }
+
+    /// Opens a ring made by [`create_file`](Self::create_file) and joins it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_file(&self, path: impl AsRef<Path>) -> Result<Reader, OpenError> {
+        self.attach(Arc::new(Shared::new(file::open(path.as_ref())?)))
+    }
+
+    /// Joins a ring of this process, or of the process that forked it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn join(&self, subscriber: &Subscriber) -> Result<Reader, OpenError> {
+        self.attach(Arc::clone(&subscriber.shared))
+    }
+
+    pub(super) fn attach(&self, shared: Arc<Shared>) -> Result<Reader, OpenError> {
+        let registered = membarrier::register();
+        let (ring, registry) = shared.views();
+        let process = u64::from(std::process::id());
+        let slots = ring.layout().geometry.reader_slots;
+        let joined = if self.lossy {
+            ring::Reader::join_lossy(ring, registry, self.start, registered, process)
+        } else {
+            let registry = registry.ok_or_else(|| OpenError::NeedsRegistry { path: shared.path.clone() })?;
+            ring::Reader::join_lossless(ring, registry, self.start, registered, process)
+        };
+        let mut core = joined.map_err(|error| match error {
+            JoinError::NoFreeSlot => OpenError::NoFreeSlot { slots },
+            JoinError::SequenceGone { oldest } => OpenError::SequenceGone { wanted: self.wanted(), oldest },
+            JoinError::SequenceNotYet { next } => OpenError::SequenceNotYet { wanted: self.wanted(), next },
+            JoinError::Busy => OpenError::Busy,
+            JoinError::Corrupt { position, header } => OpenError::Corrupt { position, header },
+        })?;
+        core.set_resume(self.resume);
+        Ok(Reader::new(core, shared, self.clone()))
+    }
+
+    fn wanted(&self) -> u64 {
+        if let Start::Sequence(wanted) = self.start { wanted } else { 0 }
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        Pace::new(self.strategy, self.slice)
+    }
+}
+
+impl Shared {
+    fn new(segments: Segments) -> Shared {
+        let registry = segments.registry.zip(segments.registry_layout);
+        Shared {
+            ring: (Mapped::new(segments.ring), segments.ring_layout),
+            registry: registry.map(|(backing, layout)| (Mapped::new(backing), layout)),
+            trusted: segments.trusted,
+            path: segments.path,
+        }
+    }
+
+    fn views(&self) -> (ring::Ring<Mapped>, Option<ring::Registry<Mapped>>) {
+        let (memory, layout) = &self.ring;
+        let ring = ring::Ring::new(memory.clone(), layout.clone());
+        let registry = self.registry.as_ref();
+        (ring, registry.map(|(memory, layout)| ring::Registry::new(memory.clone(), layout.clone())))
+    }
+
+    pub(super) fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+}
+
+/// Makes readers of a ring in the process that created it and in its forked children. Cheap to clone; keeps the memory
+/// mapped, not the ring open.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    shared: Arc<Shared>,
+}
+
+impl Subscriber {
+    pub(super) fn new(shared: Arc<Shared>) -> Subscriber {
+        Subscriber { shared }
+    }
+
+    /// A lossless reader from the oldest record on: [`Options::join`] with the defaults.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn reader(&self) -> Result<Reader, OpenError> {
+        Options::new().join(self)
+    }
+}
+
+/// Removes a named ring: for one whose writer died, or that was [kept](Options::keep). Readers that are attached read on,
+/// but nobody can open it any more. Nothing is removed that is not a ring of this user's.
+///
+/// # Errors
+/// [`RemoveError`].
+pub fn remove(name: &str) -> Result<(), RemoveError> {
+    directory::remove(name)
+}
+
+/// Removes a ring made by [`Options::create_file`], as [`remove`] does.
+///
+/// # Errors
+/// [`RemoveError`].
+pub fn remove_file(path: impl AsRef<Path>) -> Result<(), RemoveError> {
+    file::remove(path.as_ref())
+}

@@ -1,0 +1,357 @@
+//! The reading handle.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::options::Shared;
+use super::Options;
+use super::record::{Received, Record};
+use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::memory::{Mapped, Memory};
+use crate::ring::{self, Start};
+use crate::wait::{Pace, Step};
+
+type Core = ring::Reader<Mapped>;
+
+/// A reader of a ring: lossless (it holds the writer back rather than miss a record) or lossy (it is told how many records
+/// it missed). Dropping it gives its slot back.
+///
+/// ```no_run
+/// let mut reader = shmcast::Reader::open("ticks")?;
+/// println!("{:?}", reader.recv()?.payload);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// `Send`, not `Sync`. A forked child that inherits the handle must not use it; dropping it there does nothing.
+///
+/// # Lagging
+/// A lossy reader that was lapped gets `Lagged(n)` once, with the exact number of records lost, and goes on at the place
+/// that [`Options::resume`] names. Lagging does not close anything.
+///
+/// # Closing
+/// When the writer closes the ring, or is dropped, readers get `Closed` after the last record.
+pub struct Reader {
+    pub(super) core: Core,
+    pub(super) shared: Arc<Shared>,
+    options: Options,
+    pace: Pace,
+    owner: u32,
+    not_sync: PhantomData<std::cell::Cell<()>>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("path", &self.shared.path)
+            .field("lossless", &self.is_lossless())
+            .field("position", &self.position())
+            .field("sequence", &self.sequence())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Opens the named ring `name` as a lossless reader from the oldest record on.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(name: &str) -> Result<Reader, OpenError> {
+        Options::new().open(name)
+    }
+
+    pub(super) fn new(core: Core, shared: Arc<Shared>, options: Options) -> Reader {
+        let (pace, owner) = (options.pace(), std::process::id());
+        Reader { core, shared, options, pace, owner, not_sync: PhantomData }
+    }
+
+    // ---- owned records ----
+
+    /// Receives a record if there is one. Never waits. Allocates the record's payload; [`try_recv_into`](Self::try_recv_into)
+    /// and [`try_recv_ref`](Self::try_recv_ref) do not.
+    ///
+    /// # Errors
+    /// [`TryRecvError`].
+    pub fn try_recv(&mut self) -> Result<Record, TryRecvError> {
+        self.attempt(own)
+    }
+
+    /// Receives a record, waiting for it if need be.
+    ///
+    /// # Errors
+    /// [`RecvError`].
+    pub fn recv(&mut self) -> Result<Record, RecvError> {
+        self.block(None, own).map_err(forever)
+    }
+
+    /// Receives a record, waiting for a limited time.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Record, RecvTimeoutError> {
+        self.block(Instant::now().checked_add(timeout), own)
+    }
+
+    /// Receives a record, waiting until a point in time.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError`].
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Record, RecvTimeoutError> {
+        self.block(Some(deadline), own)
+    }
+
+    // ---- into a buffer ----
+
+    /// Receives a record into a buffer if there is one. Never waits, never allocates.
+    ///
+    /// # Errors
+    /// [`TryRecvError`]; the buffer may hold garbage then. After [`TooSmall`](TryRecvError::TooSmall) the record is still
+    /// there.
+    #[inline]
+    pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
+        self.attempt(|core| copy(core, buffer))
+    }
+
+    /// Receives a record into a buffer, waiting for it if need be.
+    ///
+    /// # Errors
+    /// [`RecvError`], as [`try_recv_into`](Self::try_recv_into).
+    #[inline]
+    pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, RecvError> {
+        self.block(None, |core| copy(core, buffer)).map_err(forever)
+    }
+
+    /// Receives a record into a buffer, waiting for a limited time.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError`], as [`try_recv_into`](Self::try_recv_into).
+    pub fn recv_into_timeout(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, RecvTimeoutError> {
+        self.block(Instant::now().checked_add(timeout), |core| copy(core, buffer))
+    }
+
+    // ---- batches and iterators ----
+
+    /// Appends up to `most` records that are there now to `records`; answers their number, at least 1. Never waits.
+    ///
+    /// # Errors
+    /// [`TryRecvError`] if there is none; what comes behind some records is reported by the next call.
+    pub fn try_recv_batch(&mut self, records: &mut Vec<Record>, most: usize) -> Result<usize, TryRecvError> {
+        let first = self.try_recv()?;
+        Ok(self.fill(first, records, most))
+    }
+
+    /// As [`try_recv_batch`](Self::try_recv_batch), waiting for the first record if need be.
+    ///
+    /// # Errors
+    /// [`RecvError`] if there is none; what comes behind some records is reported by the next call.
+    pub fn recv_batch(&mut self, records: &mut Vec<Record>, most: usize) -> Result<usize, RecvError> {
+        let first = self.recv()?;
+        Ok(self.fill(first, records, most))
+    }
+
+    fn fill(&mut self, first: Record, records: &mut Vec<Record>, most: usize) -> usize {
+        let before = records.len();
+        records.push(first);
+        while records.len() - before < most {
+            match self.try_recv() {
+                Ok(record) => records.push(record),
+                Err(TryRecvError::Lagged(lost)) => {
+                    self.core.owe(lost);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        records.len() - before
+    }
+
+    /// Iterates over owned records, waiting for each; ends when the ring is closed, or after a final error.
+    pub fn iter(&mut self) -> Iter<'_> {
+        Iter { reader: self, done: false }
+    }
+
+    /// Iterates over the owned records that are there now, without waiting; ends when there is none, or after a final
+    /// error.
+    pub fn try_iter(&mut self) -> TryIter<'_> {
+        TryIter { reader: self, done: false }
+    }
+
+    // ---- state ----
+
+    /// Records published and not yet received, at least: exact when the writer rests. May be out of date at once; it can only
+    /// have grown. Walks up to a block of record headers: a few microseconds at worst.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.core.lag()
+    }
+
+    /// Bytes since the ring began, headers and pads included, up to the next record.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.core.position()
+    }
+
+    /// The sequence number of the next record.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.core.sequence()
+    }
+
+    /// Does this reader hold the writer back rather than miss a record?
+    #[must_use]
+    pub fn is_lossless(&self) -> bool {
+        self.core.is_lossless()
+    }
+
+    /// Bytes of the ring's data area.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.core.geometry().capacity
+    }
+
+    /// The largest payload in bytes: a buffer of this size is never too small.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.core.geometry().max_payload() as usize
+    }
+
+    /// Another reader with the same options, that begins with the next record to be published.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn resubscribe(&self) -> Result<Reader, OpenError> {
+        self.options.clone().start(Start::Newest).attach(Arc::clone(&self.shared))
+    }
+
+    // ---- the two ways to call the core ----
+
+    #[inline(always)]
+    pub(super) fn attempt<T>(&mut self, mut receive: impl FnMut(&mut Core) -> Result<T, TryRecvError>) -> Result<T, TryRecvError> {
+        receive(&mut self.core)
+    }
+
+    #[inline(always)]
+    pub(super) fn block<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut receive: impl FnMut(&mut Core) -> Result<T, TryRecvError>,
+    ) -> Result<T, RecvTimeoutError> {
+        match receive(&mut self.core) {
+            Err(TryRecvError::Empty) => self.wait_for(deadline, receive),
+            other => {
+                self.pace.progress();
+                other.map_err(RecvTimeoutError::from)
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_for<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut receive: impl FnMut(&mut Core) -> Result<T, TryRecvError>,
+    ) -> Result<T, RecvTimeoutError> {
+        let mut waiting = self.pace.wait(deadline);
+        loop {
+            match receive(&mut self.core) {
+                Err(TryRecvError::Empty) => {}
+                other => return other.map_err(RecvTimeoutError::from),
+            }
+            match waiting.step() {
+                Step::Poll => {}
+                Step::Park(slice) => self.core.park(slice),
+                Step::TimedOut => return Err(RecvTimeoutError::Timeout),
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // A forked child does not own the slot.
+        if self.owner == std::process::id() {
+            self.core.leave();
+        }
+    }
+}
+
+/// An owned copy of the next record.
+fn own(core: &mut Core) -> Result<Record, TryRecvError> {
+    let read = core.read(|memory, at, len| {
+        let mut payload = Vec::new();
+        memory.append_out(at, len, &mut payload);
+        payload
+    })?;
+    core.release();
+    Ok(Record { sequence: read.sequence, payload: read.value })
+}
+
+/// The next record, copied into a buffer.
+#[inline(always)]
+fn copy(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
+    let room = buffer.len();
+    let read = core.read(|memory, at, len| memory.copy_out(at, &mut buffer[..len.min(room)]))?;
+    if read.len > room {
+        return Err(TryRecvError::TooSmall { needed: read.len });
+    }
+    core.release();
+    Ok(Received { sequence: read.sequence, len: read.len })
+}
+
+/// The error of a call that has no time limit.
+pub(super) fn forever(error: RecvTimeoutError) -> RecvError {
+    match error {
+        RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
+        RecvTimeoutError::Closed => RecvError::Closed,
+        RecvTimeoutError::Evicted => RecvError::Evicted,
+        RecvTimeoutError::TooSmall { needed } => RecvError::TooSmall { needed },
+        RecvTimeoutError::NotBorrowable => RecvError::NotBorrowable,
+        RecvTimeoutError::Corrupt { position, header } => RecvError::Corrupt { position, header },
+        // Without a deadline there is no timeout.
+        RecvTimeoutError::Timeout => unreachable!("no deadline was set"),
+    }
+}
+
+/// See [`Reader::iter`].
+#[derive(Debug)]
+pub struct Iter<'a> {
+    reader: &'a mut Reader,
+    done: bool,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Result<Record, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let result = self.reader.recv();
+        self.done = matches!(result, Err(RecvError::Closed | RecvError::Evicted | RecvError::Corrupt { .. }));
+        if result == Err(RecvError::Closed) { None } else { Some(result) }
+    }
+}
+
+/// See [`Reader::try_iter`].
+#[derive(Debug)]
+pub struct TryIter<'a> {
+    reader: &'a mut Reader,
+    done: bool,
+}
+
+impl Iterator for TryIter<'_> {
+    type Item = Result<Record, TryRecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let result = self.reader.try_recv();
+        self.done = matches!(
+            result,
+            Err(TryRecvError::Empty | TryRecvError::Closed | TryRecvError::Evicted | TryRecvError::Corrupt { .. })
+        );
+        if matches!(result, Err(TryRecvError::Empty | TryRecvError::Closed)) { None } else { Some(result) }
+    }
+}

@@ -1,0 +1,351 @@
+//! The writing handle.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::options::Shared;
+use super::{Claim, Options, Subscriber};
+use crate::error::{
+    CreateError, PublishError, PublishTimeoutError, TryPublishError, WaitForReadersError,
+};
+use crate::memory::Mapped;
+use crate::ring::{self, Refused, Reserved};
+use crate::segment::Cleanup;
+use crate::wait::{Pace, Step};
+
+/// The one writer of a ring. Dropping it closes the ring and, unless [`Options::keep`] was set, removes its name; readers
+/// that are attached read on to the end.
+///
+/// ```no_run
+/// let mut writer = shmcast::Writer::create("ticks")?;
+/// writer.publish(b"hello")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// `Send`, not `Sync`: publishing needs `&mut`, so there is one writer by type. A forked child that inherits the handle
+/// must not use it; dropping it there does nothing.
+pub struct Writer {
+    pub(super) core: ring::Writer<Mapped>,
+    shared: Arc<Shared>,
+    cleanup: Option<Cleanup>,
+    pace: Pace,
+    closed: bool,
+    owner: u32,
+    not_sync: PhantomData<std::cell::Cell<()>>,
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("path", &self.shared.path)
+            .field("position", &self.position())
+            .field("sequence", &self.sequence())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Creates the named ring `name` with the default [`Options`].
+    ///
+    /// # Errors
+    /// [`CreateError`], first of all [`CreateError::NameTaken`].
+    pub fn create(name: &str) -> Result<Writer, CreateError> {
+        Options::new().create(name)
+    }
+
+    pub(super) fn new(
+        core: ring::Writer<Mapped>,
+        shared: Arc<Shared>,
+        cleanup: Option<Cleanup>,
+        pace: Pace,
+    ) -> Writer {
+        Writer { core, shared, cleanup, pace, closed: false, owner: std::process::id(), not_sync: PhantomData }
+    }
+
+    /// Publishes one record; answers its sequence number. Waits while a lossless reader holds the writer back. A few
+    /// nanoseconds for small payloads, whatever the number of readers; a system call only if a reader sleeps.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was published.
+    #[inline]
+    pub fn publish(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
+        loop {
+            match self.try_publish(payload) {
+                Ok(sequence) => return Ok(sequence),
+                Err(error) => self.wait_out(error, payload.len(), None).map_err(forever)?,
+            }
+        }
+    }
+
+    /// Publishes one record, or none if there is no room now. Never waits.
+    ///
+    /// # Errors
+    /// [`TryPublishError`]; nothing was published.
+    #[inline]
+    pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
+        let core = self.core_open()?;
+        core.try_publish(payload).map_err(|refused| Self::refused(core, refused, payload.len()))
+    }
+
+    /// As [`publish`](Self::publish), for a limited time.
+    ///
+    /// # Errors
+    /// [`PublishTimeoutError`]; nothing was published.
+    pub fn publish_timeout(&mut self, payload: &[u8], timeout: Duration) -> Result<u64, PublishTimeoutError> {
+        self.publish_until(payload, Instant::now().checked_add(timeout))
+    }
+
+    /// As [`publish`](Self::publish), until a point in time.
+    ///
+    /// # Errors
+    /// [`PublishTimeoutError`]; nothing was published.
+    pub fn publish_deadline(&mut self, payload: &[u8], deadline: Instant) -> Result<u64, PublishTimeoutError> {
+        self.publish_until(payload, Some(deadline))
+    }
+
+    fn publish_until(&mut self, payload: &[u8], deadline: Option<Instant>) -> Result<u64, PublishTimeoutError> {
+        loop {
+            match self.try_publish(payload) {
+                Ok(sequence) => return Ok(sequence),
+                Err(error) => self.wait_out(error, payload.len(), deadline)?,
+            }
+        }
+    }
+
+    /// Claims room for a record of `len` bytes, to be filled in place. Waits while a lossless reader holds the writer back.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, PublishError> {
+        let reserved = self.reserve_until(len, None).map_err(forever)?;
+        Ok(Claim::new(self, reserved))
+    }
+
+    /// Claims room for a record of `len` bytes, if there is some now.
+    ///
+    /// # Errors
+    /// [`TryPublishError`].
+    pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, TryPublishError> {
+        let reserved = self.try_reserve(len)?;
+        Ok(Claim::new(self, reserved))
+    }
+
+    /// As [`claim`](Self::claim), for a limited time.
+    ///
+    /// # Errors
+    /// [`PublishTimeoutError`].
+    pub fn claim_timeout(&mut self, len: usize, timeout: Duration) -> Result<Claim<'_>, PublishTimeoutError> {
+        let reserved = self.reserve_until(len, Instant::now().checked_add(timeout))?;
+        Ok(Claim::new(self, reserved))
+    }
+
+    fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
+        let core = self.core_open()?;
+        core.reserve(len).map_err(|refused| Self::refused(core, refused, len))
+    }
+
+    fn reserve_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Reserved, PublishTimeoutError> {
+        loop {
+            match self.try_reserve(len) {
+                Ok(reserved) => return Ok(reserved),
+                Err(error) => self.wait_out(error, len, deadline)?,
+            }
+        }
+    }
+
+    /// Publishes records that become visible together, as far as one block of the ring holds them: readers are woken once.
+    /// Waits for room where needed; what is stored by then becomes visible first. Answers the number of records.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the records before the one that failed were published.
+    pub fn publish_batch<P: AsRef<[u8]>>(
+        &mut self,
+        records: impl IntoIterator<Item = P>,
+    ) -> Result<usize, PublishError> {
+        self.batch(records, |writer, error, len| writer.wait_out(error, len, None)).map_err(forever)
+    }
+
+    /// As [`publish_batch`](Self::publish_batch), but ends at the first record for which there is no room: answers the
+    /// number of records published, which may be 0.
+    ///
+    /// # Errors
+    /// [`TryPublishError`], but never [`Full`](TryPublishError::Full); the records before the one that failed were
+    /// published.
+    pub fn try_publish_batch<P: AsRef<[u8]>>(
+        &mut self,
+        records: impl IntoIterator<Item = P>,
+    ) -> Result<usize, TryPublishError> {
+        let mut count = 0;
+        let counted = records.into_iter().inspect(|_| count += 1);
+        match self.batch(counted, |_, error, _| Err(error)) {
+            Ok(count) => Ok(count),
+            Err(TryPublishError::Full) => Ok(count - 1),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stages records one by one; `wait` says what to do when one finds no room. Whatever happens, what is staged is
+    /// committed at the end: also when the iterator panics.
+    fn batch<P: AsRef<[u8]>, E: From<TryPublishError>>(
+        &mut self,
+        records: impl IntoIterator<Item = P>,
+        mut wait: impl FnMut(&mut Writer, TryPublishError, usize) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        struct Flush<'a>(&'a mut Writer);
+        impl Drop for Flush<'_> {
+            fn drop(&mut self) {
+                self.0.core.flush();
+            }
+        }
+        let flush = Flush(self);
+        let mut count = 0;
+        for record in records {
+            let payload = record.as_ref();
+            loop {
+                let core = flush.0.core_open()?;
+                match core.stage(payload).map_err(|refused| Self::refused(core, refused, payload.len())) {
+                    Ok(_) => break,
+                    Err(error) => wait(flush.0, error, payload.len())?,
+                }
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Closes the ring: readers get `Closed` once they have read everything. Also done on drop.
+    pub fn close(&mut self) {
+        if !self.closed && self.owner == std::process::id() {
+            self.core.close();
+        }
+        self.closed = true;
+    }
+
+    /// Has this writer closed the ring?
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Readers that hold a slot: all lossless ones, and the lossy ones that found a slot free. One load per slot. May be
+    /// out of date at once; a reader whose open has returned is counted until it is dropped.
+    #[must_use]
+    pub fn reader_count(&self) -> u64 {
+        self.core.reader_count()
+    }
+
+    /// Waits until at least `n` readers are there, so that no early record is missed by one of them.
+    ///
+    /// # Errors
+    /// [`WaitForReadersError`] with the number found.
+    pub fn wait_for_readers(&mut self, n: u64, timeout: Duration) -> Result<(), WaitForReadersError> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut waiting = self.pace.wait(deadline);
+        loop {
+            let found = self.reader_count();
+            if found >= n {
+                return Ok(());
+            }
+            match waiting.step() {
+                Step::Poll => {}
+                Step::Park(slice) => {
+                    self.core.park(slice, |core| core.reader_count() >= n);
+                }
+                Step::TimedOut => return Err(WaitForReadersError { wanted: n, found }),
+            }
+        }
+    }
+
+    /// Makes readers of this ring in this process and in its forked children: the way to join a ring without a name.
+    #[must_use]
+    pub fn subscriber(&self) -> Subscriber {
+        Subscriber::new(Arc::clone(&self.shared))
+    }
+
+    /// Bytes of the ring's data area.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.core.geometry().capacity
+    }
+
+    /// The largest payload in bytes.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.core.geometry().max_payload() as usize
+    }
+
+    /// Bytes since the ring began, headers and pads included.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.core.position()
+    }
+
+    /// The sequence number of the next record: the number of records published.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.core.sequence()
+    }
+
+    #[inline(always)]
+    fn core_open(&mut self) -> Result<&mut ring::Writer<Mapped>, TryPublishError> {
+        if self.closed { Err(TryPublishError::Closed) } else { Ok(&mut self.core) }
+    }
+
+    #[cold]
+    fn refused(core: &ring::Writer<Mapped>, refused: Refused, len: usize) -> TryPublishError {
+        match refused {
+            Refused::Full => TryPublishError::Full,
+            Refused::TooLarge => TryPublishError::TooLarge { len, max: core.geometry().max_payload() as usize },
+            Refused::Exhausted => TryPublishError::Exhausted,
+        }
+    }
+
+    /// After a failed attempt: waits until there may be room, if that is what was missing.
+    #[cold]
+    fn wait_out(
+        &mut self,
+        error: TryPublishError,
+        len: usize,
+        deadline: Option<Instant>,
+    ) -> Result<(), PublishTimeoutError> {
+        if error != TryPublishError::Full {
+            return Err(error.into());
+        }
+        let mut waiting = self.pace.wait(deadline);
+        loop {
+            match waiting.step() {
+                Step::Poll => {}
+                Step::Park(slice) => self.core.park_for_room(len, slice),
+                Step::TimedOut => return Err(PublishTimeoutError::Timeout),
+            }
+            // Announces and scans; the attempt that follows costs next to nothing.
+            match self.core.reserve(len) {
+                Err(Refused::Full) => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
+        if let Some(cleanup) = self.cleanup.take() {
+            cleanup.run();
+        }
+    }
+}
+
+/// The error of a call that has no time limit.
+fn forever(error: PublishTimeoutError) -> PublishError {
+    match error {
+        PublishTimeoutError::TooLarge { len, max } => PublishError::TooLarge { len, max },
+        PublishTimeoutError::Exhausted => PublishError::Exhausted,
+        PublishTimeoutError::Closed => PublishError::Closed,
+        // Without a deadline there is no timeout.
+        PublishTimeoutError::Timeout => unreachable!("no deadline was set"),
+    }
+}

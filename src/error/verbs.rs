@@ -1,0 +1,222 @@
+//! Why a publish or a receive did not: one enum per kind of call.
+
+use crate::ring::Stop;
+
+// ---- publish ----
+
+/// Why [`Writer::try_publish`](crate::Writer::try_publish) and its like published nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TryPublishError {
+    /// A lossless reader holds the writer back. Try again, or use a call that waits.
+    #[error("the ring is full: a lossless reader has not read far enough; try again later")]
+    Full,
+    /// The payload can never fit. Make the ring larger, or split the payload.
+    #[error("a payload of {len} bytes is too large: this ring takes at most {max}; create it with a larger capacity")]
+    TooLarge {
+        /// Bytes of the payload.
+        len: usize,
+        /// The largest payload of this ring in bytes.
+        max: usize,
+    },
+    /// This writer has closed the ring.
+    #[error("the ring is closed: create a new one to publish more")]
+    Closed,
+    /// 2^63 bytes were published. Create a new ring.
+    #[error("the ring has reached its last position: create a new one to publish more")]
+    Exhausted,
+}
+
+/// Why [`Writer::publish`](crate::Writer::publish) and its like published nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The payload can never fit. Make the ring larger, or split the payload.
+    #[error("a payload of {len} bytes is too large: this ring takes at most {max}; create it with a larger capacity")]
+    TooLarge {
+        /// Bytes of the payload.
+        len: usize,
+        /// The largest payload of this ring in bytes.
+        max: usize,
+    },
+    /// This writer has closed the ring.
+    #[error("the ring is closed: create a new one to publish more")]
+    Closed,
+    /// 2^63 bytes were published. Create a new ring.
+    #[error("the ring has reached its last position: create a new one to publish more")]
+    Exhausted,
+}
+
+/// Why [`Writer::publish_timeout`](crate::Writer::publish_timeout) and its like published nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishTimeoutError {
+    /// A lossless reader held the writer back for all that time. Try again.
+    #[error("timed out: a lossless reader has not read far enough; try again later")]
+    Timeout,
+    /// The payload can never fit. Make the ring larger, or split the payload.
+    #[error("a payload of {len} bytes is too large: this ring takes at most {max}; create it with a larger capacity")]
+    TooLarge {
+        /// Bytes of the payload.
+        len: usize,
+        /// The largest payload of this ring in bytes.
+        max: usize,
+    },
+    /// This writer has closed the ring.
+    #[error("the ring is closed: create a new one to publish more")]
+    Closed,
+    /// 2^63 bytes were published. Create a new ring.
+    #[error("the ring has reached its last position: create a new one to publish more")]
+    Exhausted,
+}
+
+impl From<TryPublishError> for PublishTimeoutError {
+    fn from(error: TryPublishError) -> Self {
+        match error {
+            TryPublishError::Full => PublishTimeoutError::Timeout,
+            TryPublishError::TooLarge { len, max } => PublishTimeoutError::TooLarge { len, max },
+            TryPublishError::Closed => PublishTimeoutError::Closed,
+            TryPublishError::Exhausted => PublishTimeoutError::Exhausted,
+        }
+    }
+}
+
+/// Too few readers came in time: [`Writer::wait_for_readers`](crate::Writer::wait_for_readers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("timed out: {found} of {wanted} readers are there; start the others, or wait longer")]
+pub struct WaitForReadersError {
+    /// Readers asked for.
+    pub wanted: u64,
+    /// Readers there.
+    pub found: u64,
+}
+
+// ---- receive ----
+
+/// Why [`Reader::try_recv`](crate::Reader::try_recv) and its like received nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// Nothing there now. Try again, or use a call that waits.
+    #[error("the ring is empty: try again later")]
+    Empty,
+    /// This many records were overwritten before this lossy reader came to them. Go on: the next call reads behind them.
+    #[error("lagged behind: {0} records were overwritten unread; receive again to go on behind them")]
+    Lagged(u64),
+    /// The writer has closed the ring, and everything is read.
+    #[error("the ring is closed, and everything is read")]
+    Closed,
+    /// The writer went on without this lossless reader. Final: open a new reader.
+    #[error("evicted: the writer went on without this reader; open a new one")]
+    Evicted,
+    /// The buffer is too short. The record is still there: call again with a larger one.
+    #[error("the record has {needed} bytes, more than the buffer; call again with a larger one")]
+    TooSmall {
+        /// Bytes of the record.
+        needed: usize,
+    },
+    /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
+    #[error("records of this ring cannot be borrowed safely; copy them out")]
+    NotBorrowable,
+    /// The segment is damaged. Final: create the ring again.
+    #[error("the ring is damaged: {header:#x} at position {position} cannot begin a record; create it again")]
+    Corrupt {
+        /// Where.
+        position: u64,
+        /// The header word found there.
+        header: u64,
+    },
+}
+
+/// Why [`Reader::recv`](crate::Reader::recv) and its like received nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// This many records were overwritten before this lossy reader came to them. Go on: the next call reads behind them.
+    #[error("lagged behind: {0} records were overwritten unread; receive again to go on behind them")]
+    Lagged(u64),
+    /// The writer has closed the ring, and everything is read.
+    #[error("the ring is closed, and everything is read")]
+    Closed,
+    /// The writer went on without this lossless reader. Final: open a new reader.
+    #[error("evicted: the writer went on without this reader; open a new one")]
+    Evicted,
+    /// The buffer is too short. The record is still there: call again with a larger one.
+    #[error("the record has {needed} bytes, more than the buffer; call again with a larger one")]
+    TooSmall {
+        /// Bytes of the record.
+        needed: usize,
+    },
+    /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
+    #[error("records of this ring cannot be borrowed safely; copy them out")]
+    NotBorrowable,
+    /// The segment is damaged. Final: create the ring again.
+    #[error("the ring is damaged: {header:#x} at position {position} cannot begin a record; create it again")]
+    Corrupt {
+        /// Where.
+        position: u64,
+        /// The header word found there.
+        header: u64,
+    },
+}
+
+/// Why [`Reader::recv_timeout`](crate::Reader::recv_timeout) and its like received nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvTimeoutError {
+    /// Nothing came in that time. Try again.
+    #[error("timed out: nothing was published; try again")]
+    Timeout,
+    /// This many records were overwritten before this lossy reader came to them. Go on: the next call reads behind them.
+    #[error("lagged behind: {0} records were overwritten unread; receive again to go on behind them")]
+    Lagged(u64),
+    /// The writer has closed the ring, and everything is read.
+    #[error("the ring is closed, and everything is read")]
+    Closed,
+    /// The writer went on without this lossless reader. Final: open a new reader.
+    #[error("evicted: the writer went on without this reader; open a new one")]
+    Evicted,
+    /// The buffer is too short. The record is still there: call again with a larger one.
+    #[error("the record has {needed} bytes, more than the buffer; call again with a larger one")]
+    TooSmall {
+        /// Bytes of the record.
+        needed: usize,
+    },
+    /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
+    #[error("records of this ring cannot be borrowed safely; copy them out")]
+    NotBorrowable,
+    /// The segment is damaged. Final: create the ring again.
+    #[error("the ring is damaged: {header:#x} at position {position} cannot begin a record; create it again")]
+    Corrupt {
+        /// Where.
+        position: u64,
+        /// The header word found there.
+        header: u64,
+    },
+}
+
+impl From<TryRecvError> for RecvTimeoutError {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => RecvTimeoutError::Timeout,
+            TryRecvError::Lagged(n) => RecvTimeoutError::Lagged(n),
+            TryRecvError::Closed => RecvTimeoutError::Closed,
+            TryRecvError::Evicted => RecvTimeoutError::Evicted,
+            TryRecvError::TooSmall { needed } => RecvTimeoutError::TooSmall { needed },
+            TryRecvError::NotBorrowable => RecvTimeoutError::NotBorrowable,
+            TryRecvError::Corrupt { position, header } => RecvTimeoutError::Corrupt { position, header },
+        }
+    }
+}
+
+impl From<Stop> for TryRecvError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Empty => TryRecvError::Empty,
+            Stop::Lagged(n) => TryRecvError::Lagged(n),
+            Stop::Closed => TryRecvError::Closed,
+            Stop::Evicted => TryRecvError::Evicted,
+            Stop::Corrupt { position, header } => TryRecvError::Corrupt { position, header },
+        }
+    }
+}

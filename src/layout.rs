@@ -1,0 +1,372 @@
+#![doc = include_str!("layout.md")]
+#![forbid(unsafe_code)]
+
+use crate::memory::Word;
+
+mod header;
+
+pub(crate) use header::load_header;
+pub use header::{FormatError, RegistryLayout, RingLayout};
+
+/// The format version that this crate writes and reads.
+pub const FORMAT_VERSION: u64 = 1;
+/// The first word of a ring segment: the bytes `shmcRING`.
+pub const RING_MAGIC: u64 = u64::from_ne_bytes(*b"shmcRING");
+/// The first word of a registry segment: the bytes `shmcREGI`.
+pub const REGISTRY_MAGIC: u64 = u64::from_ne_bytes(*b"shmcREGI");
+/// The second word of either segment: how a machine of the other byte order is told apart.
+pub const BYTE_ORDER_MARK: u64 = 0x0102_0304_0506_0708;
+
+/// Bytes of a word, the one access width.
+pub const WORD_BYTES: u64 = 8;
+/// Bytes of a line: two cache lines, because processors fetch them in pairs.
+pub const LINE_BYTES: u64 = 128;
+/// Words of a segment's header.
+pub const HEADER_WORDS: usize = 64;
+/// Bytes of the header word of a record.
+pub const RECORD_HEADER_BYTES: u64 = 8;
+
+/// Smallest capacity through the public options.
+pub const MIN_CAPACITY_BYTES: u64 = 4096;
+/// Largest capacity.
+pub const MAX_CAPACITY_BYTES: u64 = 1 << 40;
+/// Smallest capacity of a model.
+pub const MIN_MODEL_CAPACITY_BYTES: u64 = 32;
+/// Most blocks, and so most checkpoints.
+pub const MAX_BLOCKS: u64 = 1024;
+/// Most reader slots.
+pub const MAX_READER_SLOTS: u64 = 1024;
+/// Largest payload of any ring: with its header a multiple of every alignment, just below 4 GiB.
+pub const MAX_RECORD_BYTES: u64 = (1 << 32) - 64 - RECORD_HEADER_BYTES;
+/// Longest name of a payload type, in bytes.
+pub const MAX_PAYLOAD_NAME_BYTES: usize = 64;
+/// The writer stops here: positions never wrap. At 100 GB/s that is a run of almost three years.
+pub const MAX_POSITION: u64 = 1 << 63;
+
+/// Marks a cell that is being written; no position is this large.
+pub const CELL_OPEN: u64 = u64::MAX;
+
+/// The kind of a pad record, in bits 32..40 of a commit word; a data record has kind 0.
+const PAD_KIND: u64 = 1 << 32;
+
+/// States of a reader slot.
+pub mod slot {
+    /// Nobody's.
+    pub const FREE: u64 = 0;
+    /// Taken by a reader that is not ready yet; the writer ignores it.
+    pub const JOINING: u64 = 1;
+    /// A lossless reader: its cursor holds the writer back.
+    pub const LOSSLESS: u64 = 2;
+    /// A lossy reader that wants to be counted.
+    pub const PRESENT: u64 = 3;
+}
+
+/// What the payloads of a ring are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PayloadType {
+    /// 128 bits that stand for field names, offsets and types; 0 for raw bytes.
+    pub schema: u128,
+    /// Size of a value in bytes; 0 for raw bytes of any length.
+    pub size: u64,
+    /// Alignment of a value in bytes; 0 for raw bytes.
+    pub alignment: u64,
+    /// The name for people, UTF-8, padded with zeros.
+    pub name: [u64; MAX_PAYLOAD_NAME_BYTES / 8],
+}
+
+/// The sizes that a ring is made with. Read once at open, checked, and private from then on (invariant I6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of the data area, a power of two.
+    pub capacity: u64,
+    /// Blocks of the data area, a power of two: the writer takes its slow path about once per block.
+    pub blocks: u64,
+    /// Records start at multiples of this: 8, or 64 for latency at low rates.
+    pub alignment: u64,
+    /// Reader slots in the registry.
+    pub reader_slots: u64,
+    /// The position of the first record, a multiple of the alignment; 0 but in tests of large positions.
+    pub start: u64,
+    /// What the payloads are.
+    pub payload: PayloadType,
+}
+
+/// A geometry that no ring can have: the field, its value, and the rule that it breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, but must be {rule}")]
+pub struct GeometryError {
+    /// The field of [`Geometry`].
+    pub field: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// The rule.
+    pub rule: &'static str,
+}
+
+/// What a commit word says, judged against the geometry alone. It may be stale or garbage until the reader has
+/// seen that the bytes were still valid (the one rule, in [`ring`](crate::ring)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// Nothing committed yet.
+    Empty,
+    /// A record of `len` bytes of payload.
+    Data {
+        /// Bytes of payload; they lie between the header and the end of the data area.
+        len: usize,
+        /// Bytes from this header to the next.
+        size: u64,
+    },
+    /// A pad up to the end of the data area.
+    Pad {
+        /// Bytes from this header to the next.
+        size: u64,
+    },
+    /// No record can begin with this word here.
+    Impossible,
+}
+
+impl Geometry {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that breaks its rule.
+    pub fn validate(&self) -> Result<(), GeometryError> {
+        let rules = [
+            (
+                "capacity",
+                self.capacity,
+                self.capacity.is_power_of_two()
+                    && (MIN_MODEL_CAPACITY_BYTES..=MAX_CAPACITY_BYTES).contains(&self.capacity),
+                "a power of two of at most 1 TiB",
+            ),
+            (
+                "blocks",
+                self.blocks,
+                self.blocks.is_power_of_two() && (2..=MAX_BLOCKS).contains(&self.blocks),
+                "a power of two from 2 to 1024",
+            ),
+            (
+                "alignment",
+                self.alignment,
+                (self.alignment == 8 || self.alignment == 64) && self.alignment <= self.capacity / 4,
+                "8 or 64, and at most a quarter of the capacity",
+            ),
+            (
+                "blocks",
+                self.blocks,
+                self.capacity / self.blocks.max(1) >= self.alignment.max(1),
+                "so few that a block holds a record",
+            ),
+            ("reader_slots", self.reader_slots, self.reader_slots <= MAX_READER_SLOTS, "at most 1024"),
+            (
+                "start",
+                self.start,
+                self.start.is_multiple_of(self.alignment.max(1)) && self.start <= MAX_POSITION,
+                "a multiple of the alignment and at most 2^63",
+            ),
+            (
+                "payload_alignment",
+                self.payload.alignment,
+                self.payload.alignment == 0 || [1, 2, 4, 8].contains(&self.payload.alignment),
+                "1, 2, 4 or 8 (payloads lie behind an 8-byte header), or 0 for raw bytes",
+            ),
+            (
+                "payload_size",
+                self.payload.size,
+                self.payload.size <= self.max_payload()
+                    && (self.payload.alignment != 0 || self.payload.size == 0)
+                    && self.payload.size.is_multiple_of(self.payload.alignment.max(1)),
+                "a multiple of the payload's alignment and at most the largest record, or 0 for raw bytes",
+            ),
+        ];
+        match rules.into_iter().find(|&(_, _, holds, _)| !holds) {
+            Some((field, value, _, rule)) => Err(GeometryError { field, value, rule }),
+            None => Ok(()),
+        }
+    }
+
+    /// The largest payload in bytes: `capacity / 2 - 8`, so that a record finds room at any position, also
+    /// with a pad before it and the zero word behind it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn max_payload(&self) -> u64 {
+        let half = self.capacity / 2 - RECORD_HEADER_BYTES;
+        // A commit word has 32 bits for length + 1.
+        if half < MAX_RECORD_BYTES { half } else { MAX_RECORD_BYTES }
+    }
+
+    /// Bytes of one block.
+    #[inline]
+    #[must_use]
+    pub const fn block(&self) -> u64 {
+        self.capacity / self.blocks
+    }
+
+    /// Bytes from the header of a record with `len` bytes of payload to the next header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn record_size(&self, len: usize) -> u64 {
+        (RECORD_HEADER_BYTES + len as u64 + self.alignment - 1) & !(self.alignment - 1)
+    }
+
+    /// Bytes from a position to the end of the data area.
+    #[inline(always)]
+    #[must_use]
+    pub const fn room_to_end(&self, position: u64) -> u64 {
+        self.capacity - (position & (self.capacity - 1))
+    }
+
+    /// The commit word of a record with `len` bytes of payload.
+    #[inline(always)]
+    #[must_use]
+    pub const fn data_header(len: usize) -> u64 {
+        len as u64 + 1
+    }
+
+    /// The commit word of a pad of `size` bytes, header included.
+    #[inline]
+    #[must_use]
+    pub const fn pad_header(size: u64) -> u64 {
+        (size - RECORD_HEADER_BYTES + 1) | PAD_KIND
+    }
+
+    /// What a word says as the header at a position. Never trusts it: a record lies between the header and the end
+    /// of the data area whatever the word holds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn read_header(&self, word: u64, position: u64) -> Header {
+        // One comparison for: not zero, kind data, reserved bits zero, not longer than the longest.
+        let len = word.wrapping_sub(1);
+        let room = self.room_to_end(position);
+        if len <= self.max_payload() {
+            let size = self.record_size(len as usize);
+            if size <= room { Header::Data { len: len as usize, size } } else { Header::Impossible }
+        } else if word == 0 {
+            Header::Empty
+        } else if word == Self::pad_header(room) && room < self.capacity {
+            Header::Pad { size: room }
+        } else {
+            Header::Impossible
+        }
+    }
+}
+
+impl PayloadType {
+    /// The name as text; empty for raw bytes. Bytes that are not UTF-8 show as replacement characters.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let bytes: Vec<u8> = self.name.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+    }
+}
+
+/// Word of slot `index` in a registry whose slots start at `slots`.
+const fn slot_word(slots: Word, index: u64, word: usize) -> Word {
+    slots.plus(index as usize * (LINE_BYTES / WORD_BYTES) as usize + word)
+}
+
+impl RingLayout {
+    /// The position up to which the writer may overwrite, one lap on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn limit(&self) -> Word {
+        self.limits
+    }
+
+    /// Where the writer means to raise `limit` to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn announced(&self) -> Word {
+        self.limits.plus(1)
+    }
+
+    /// The word that readers sleep on.
+    #[must_use]
+    pub const fn wake(&self) -> Word {
+        self.status
+    }
+
+    /// Not 0 once the writer has closed the ring.
+    #[must_use]
+    pub const fn closed(&self) -> Word {
+        self.status.plus(1)
+    }
+
+    /// Counts the writers that the ring has had.
+    #[must_use]
+    pub const fn epoch(&self) -> Word {
+        self.status.plus(2)
+    }
+
+    /// The barrier mode of the current writer: 0 full fences, 1 asymmetric.
+    #[must_use]
+    pub const fn barrier_mode(&self) -> Word {
+        self.status.plus(3)
+    }
+
+    /// Head cell 0 or 1.
+    #[must_use]
+    pub const fn head_cell(&self, index: usize) -> Word {
+        // Each on a cache line of its own.
+        self.heads.plus((index & 1) * 8)
+    }
+
+    /// The checkpoint of the block that a position lies in.
+    #[must_use]
+    pub const fn checkpoint_at(&self, position: u64) -> Word {
+        let block = (position / self.geometry.block()) & (self.geometry.blocks - 1);
+        self.checkpoints.plus(block as usize * 2)
+    }
+
+    /// The word at a position of the data area.
+    #[inline(always)]
+    #[must_use]
+    pub const fn data(&self, position: u64) -> Word {
+        self.data.plus(((position & (self.geometry.capacity - 1)) / WORD_BYTES) as usize)
+    }
+}
+
+impl RegistryLayout {
+    /// Not 0 if a reader sleeps, or means to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sleeping(&self) -> Word {
+        self.readers
+    }
+
+    /// The word that the writer sleeps on.
+    #[must_use]
+    pub const fn room(&self) -> Word {
+        self.writer
+    }
+
+    /// Not 0 if the writer sleeps, or means to.
+    #[must_use]
+    pub const fn writer_sleeping(&self) -> Word {
+        self.writer.plus(1)
+    }
+
+    /// No slot from this index on was ever LOSSLESS.
+    #[must_use]
+    pub const fn high_water(&self) -> Word {
+        self.writer.plus(2)
+    }
+
+    /// The state of a slot.
+    #[must_use]
+    pub const fn slot_state(&self, index: u64) -> Word {
+        slot_word(self.slots, index, 0)
+    }
+
+    /// The cursor of a slot: below it, the reader needs nothing.
+    #[must_use]
+    pub const fn slot_cursor(&self, index: u64) -> Word {
+        slot_word(self.slots, index, 1)
+    }
+
+    /// The process id of a slot's owner, for people.
+    #[must_use]
+    pub const fn slot_process(&self, index: u64) -> Word {
+        slot_word(self.slots, index, 2)
+    }
+}

@@ -1,0 +1,383 @@
+//! The two headers: what is written at create, once, and checked field by field at open.
+
+use super::{
+    BYTE_ORDER_MARK, CELL_OPEN, FORMAT_VERSION, Geometry, GeometryError, HEADER_WORDS, LINE_BYTES, PayloadType,
+    REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES,
+};
+use crate::memory::{Memory, Word};
+use crate::ring::Site;
+use core::sync::atomic::Ordering::{Relaxed, Release};
+
+/// Words of the fields that both headers share.
+const MAGIC: usize = 0;
+const BYTE_ORDER: usize = 1;
+const VERSION: usize = 2;
+const INCARNATION: usize = 3;
+const LENGTH: usize = 4;
+const READER_SLOTS: usize = 5;
+const CHECKSUM: usize = HEADER_WORDS - 1;
+
+/// Words of the ring header's own fields.
+const CAPACITY: usize = 6;
+const BLOCKS: usize = 7;
+const ALIGNMENT: usize = 8;
+const START: usize = 9;
+const OPTIONS: usize = 10;
+const WAKEUP: usize = 11;
+const SCHEMA_LOW: usize = 12;
+const SCHEMA_HIGH: usize = 13;
+const PAYLOAD_SIZE: usize = 14;
+const PAYLOAD_ALIGNMENT: usize = 15;
+const PAYLOAD_NAME: usize = 16;
+
+/// First word of the region table: pairs of offset and length in bytes.
+const REGIONS: usize = 32;
+
+/// Regions of a ring segment, in the order of the table. The last two are room for later versions: of length 0.
+const RING_REGIONS: [&str; 7] =
+    ["limits", "status", "head_cells", "checkpoints", "data", "schema_text", "statistics"];
+/// Regions of a registry segment. The last three are room for later versions: of length 0.
+const REGISTRY_REGIONS: [&str; 6] =
+    ["reader_flags", "writer_flags", "slots", "durable_cursors", "semaphores", "wakeup_descriptors"];
+
+/// Why some bytes are no ring, or none that this program can use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The file is shorter than its header says, or than any header.
+    #[error("the {segment} segment is truncated: `length` needs {needed} bytes, there are {found}; remove the ring and create it again")]
+    Truncated {
+        /// `ring` or `registry`.
+        segment: &'static str,
+        /// Bytes that it must have.
+        needed: u64,
+        /// Bytes that it has.
+        found: u64,
+    },
+    /// The ring was made on a machine of the other byte order.
+    #[error("the {segment} segment has the other `byte_order`: it was made on another kind of machine; create the ring here")]
+    ByteOrder {
+        /// `ring` or `registry`.
+        segment: &'static str,
+    },
+    /// Another version of this crate made the ring.
+    #[error("the {segment} segment has format `version` {found}, this program reads version {supported}; use the same release of shmcast on both sides")]
+    Version {
+        /// `ring` or `registry`.
+        segment: &'static str,
+        /// The version in the header.
+        found: u64,
+        /// The version that this crate reads.
+        supported: u64,
+    },
+    /// A header field breaks its rule: this is no ring, or a damaged one.
+    #[error("the {segment} segment is not a ring, or damaged: `{field}` is {found:#x}, but must be {rule}; remove it and create the ring again")]
+    Field {
+        /// `ring` or `registry`.
+        segment: &'static str,
+        /// The header field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+/// Where everything is in a ring segment. Only made from checked values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingLayout {
+    /// The sizes.
+    pub geometry: Geometry,
+    /// Random; ties the two segments of one ring to each other.
+    pub incarnation: u64,
+    /// Bytes of the segment.
+    pub length: u64,
+    pub(super) limits: Word,
+    pub(super) status: Word,
+    pub(super) heads: Word,
+    pub(super) checkpoints: Word,
+    pub(super) data: Word,
+}
+
+/// Where everything is in a registry segment. Only made from checked values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryLayout {
+    /// Slots for readers.
+    pub reader_slots: u64,
+    /// Random; ties the two segments of one ring to each other.
+    pub incarnation: u64,
+    /// Bytes of the segment.
+    pub length: u64,
+    pub(super) readers: Word,
+    pub(super) writer: Word,
+    pub(super) slots: Word,
+}
+
+/// A region: offset and length in bytes.
+type Region = (u64, u64);
+
+impl RingLayout {
+    /// The layout that this version writes for a geometry.
+    ///
+    /// # Errors
+    /// The field of the geometry that breaks its rule.
+    pub fn new(geometry: Geometry, incarnation: u64) -> Result<RingLayout, GeometryError> {
+        geometry.validate()?;
+        let (regions, length) = place(&Self::region_lengths(&geometry));
+        Ok(Self::from_regions(geometry, incarnation, length, &regions))
+    }
+
+    fn region_lengths(geometry: &Geometry) -> [u64; RING_REGIONS.len()] {
+        let checkpoints = (geometry.blocks * 2 * WORD_BYTES).next_multiple_of(LINE_BYTES);
+        [LINE_BYTES, 2 * LINE_BYTES, LINE_BYTES, checkpoints, geometry.capacity, 0, 0]
+    }
+
+    fn from_regions(geometry: Geometry, incarnation: u64, length: u64, regions: &[Region]) -> RingLayout {
+        let word = |index: usize| Word((regions[index].0 / WORD_BYTES) as usize);
+        let (limits, status, heads, checkpoints, data) = (word(0), word(1), word(2), word(3), word(4));
+        RingLayout { geometry, incarnation, length, limits, status, heads, checkpoints, data }
+    }
+
+    /// The header words of this layout.
+    #[must_use]
+    pub fn header(&self) -> [u64; HEADER_WORDS] {
+        let mut words = common(RING_MAGIC, self.incarnation, self.length, self.geometry.reader_slots);
+        let Geometry { capacity, blocks, alignment, reader_slots: _, start, payload } = self.geometry;
+        words[CAPACITY] = capacity;
+        words[BLOCKS] = blocks;
+        words[ALIGNMENT] = alignment;
+        words[START] = start;
+        words[SCHEMA_LOW] = payload.schema as u64;
+        words[SCHEMA_HIGH] = (payload.schema >> 64) as u64;
+        words[PAYLOAD_SIZE] = payload.size;
+        words[PAYLOAD_ALIGNMENT] = payload.alignment;
+        words[PAYLOAD_NAME..PAYLOAD_NAME + payload.name.len()].copy_from_slice(&payload.name);
+        finish(words, &Self::region_lengths(&self.geometry))
+    }
+
+    /// Checks a header that came from outside. `words` is a private copy (each shared word is loaded once), `mapped`
+    /// the number of bytes that are really there.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn parse(words: &[u64; HEADER_WORDS], mapped: u64) -> Result<RingLayout, FormatError> {
+        let check = Check { segment: "ring", words };
+        check.common(RING_MAGIC, mapped)?;
+        let name: [u64; super::MAX_PAYLOAD_NAME_BYTES / 8] = core::array::from_fn(|word| words[PAYLOAD_NAME + word]);
+        let payload = PayloadType {
+            schema: u128::from(words[SCHEMA_LOW]) | u128::from(words[SCHEMA_HIGH]) << 64,
+            size: words[PAYLOAD_SIZE],
+            alignment: words[PAYLOAD_ALIGNMENT],
+            name,
+        };
+        let geometry = Geometry {
+            capacity: words[CAPACITY],
+            blocks: words[BLOCKS],
+            alignment: words[ALIGNMENT],
+            reader_slots: words[READER_SLOTS],
+            start: words[START],
+            payload,
+        };
+        geometry.validate().map_err(|GeometryError { field, value, rule }| check.field(field, value, rule))?;
+        check.rule(words[OPTIONS] == 0, "options", OPTIONS, "0: no option is known to this version")?;
+        check.rule(words[WAKEUP] == 0, "wakeup", WAKEUP, "0 (futex): no other is known to this version")?;
+        let raw = payload.alignment == 0;
+        check.rule(!raw || words[SCHEMA_LOW] == 0, "schema_low", SCHEMA_LOW, "0 for raw bytes")?;
+        check.rule(!raw || words[SCHEMA_HIGH] == 0, "schema_high", SCHEMA_HIGH, "0 for raw bytes")?;
+        for at in PAYLOAD_NAME..PAYLOAD_NAME + name.len() {
+            check.rule(!raw || words[at] == 0, "payload_name", at, "empty for raw bytes")?;
+        }
+        check.zeros(PAYLOAD_NAME + name.len()..REGIONS)?;
+        let regions = check.regions(&RING_REGIONS, &Self::region_lengths(&geometry))?;
+        check.checksum()?;
+        Ok(Self::from_regions(geometry, words[INCARNATION], words[LENGTH], &regions))
+    }
+
+    /// Formats fresh, zeroed memory: the magic word is written last.
+    pub fn format(&self, memory: &impl Memory) {
+        let start = self.geometry.start;
+        // All relaxed: nobody else sees the memory before the magic word, whose store is the release.
+        for block in 0..self.geometry.blocks {
+            memory.store(self.checkpoints.plus(block as usize * 2), CELL_OPEN, Relaxed, Site::CellPosition);
+        }
+        memory.store(self.checkpoint_at(start), start, Relaxed, Site::CellPosition);
+        for cell in 0..2 {
+            memory.store(self.head_cell(cell), start, Relaxed, Site::CellPosition);
+        }
+        memory.store(self.limit(), start, Relaxed, Site::Limit);
+        memory.store(self.announced(), start, Relaxed, Site::Announce);
+        write_header(memory, &self.header());
+    }
+}
+
+impl RegistryLayout {
+    /// The layout that this version writes for a number of reader slots.
+    #[must_use]
+    pub fn new(reader_slots: u64, incarnation: u64) -> RegistryLayout {
+        let (regions, length) = place(&Self::region_lengths(reader_slots));
+        Self::from_regions(reader_slots, incarnation, length, &regions)
+    }
+
+    fn region_lengths(reader_slots: u64) -> [u64; REGISTRY_REGIONS.len()] {
+        [LINE_BYTES, LINE_BYTES, reader_slots * LINE_BYTES, 0, 0, 0]
+    }
+
+    fn from_regions(reader_slots: u64, incarnation: u64, length: u64, regions: &[Region]) -> RegistryLayout {
+        let word = |index: usize| Word((regions[index].0 / WORD_BYTES) as usize);
+        RegistryLayout { reader_slots, incarnation, length, readers: word(0), writer: word(1), slots: word(2) }
+    }
+
+    /// The header words of this layout.
+    #[must_use]
+    pub fn header(&self) -> [u64; HEADER_WORDS] {
+        let words = common(REGISTRY_MAGIC, self.incarnation, self.length, self.reader_slots);
+        finish(words, &Self::region_lengths(self.reader_slots))
+    }
+
+    /// Checks a header that came from outside, and that it belongs to `ring`.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn parse(words: &[u64; HEADER_WORDS], mapped: u64, ring: &RingLayout) -> Result<RegistryLayout, FormatError> {
+        let check = Check { segment: "registry", words };
+        check.common(REGISTRY_MAGIC, mapped)?;
+        let slots = words[READER_SLOTS];
+        check.rule(slots == ring.geometry.reader_slots, "reader_slots", READER_SLOTS, "that of the ring segment")?;
+        check.zeros(READER_SLOTS + 1..REGIONS)?;
+        let regions = check.regions(&REGISTRY_REGIONS, &Self::region_lengths(slots))?;
+        let same = words[INCARNATION] == ring.incarnation;
+        check.rule(same, "incarnation", INCARNATION, "that of the ring segment: these two are of different rings")?;
+        check.checksum()?;
+        Ok(Self::from_regions(slots, words[INCARNATION], words[LENGTH], &regions))
+    }
+
+    /// Formats fresh, zeroed memory: the magic word is written last.
+    pub fn format(&self, memory: &impl Memory) {
+        write_header(memory, &self.header());
+    }
+}
+
+/// Loads the header of a segment, each word once.
+#[must_use]
+pub(crate) fn load_header(memory: &impl Memory) -> [u64; HEADER_WORDS] {
+    // Acquire: pairs with the release of the magic word in `write_header`; the copy is checked, never the original.
+    core::array::from_fn(|word| memory.load(Word(word), core::sync::atomic::Ordering::Acquire, Site::Header))
+}
+
+fn write_header(memory: &impl Memory, words: &[u64; HEADER_WORDS]) {
+    for (at, &word) in words.iter().enumerate().skip(1) {
+        // Relaxed: ordered by the release of the magic word below.
+        memory.store(Word(at), word, Relaxed, Site::ZeroAhead);
+    }
+    // Release: whoever sees the magic word sees a whole segment (pairs with `load_header`).
+    memory.store(Word(MAGIC), words[MAGIC], Release, Site::Commit);
+}
+
+/// Puts regions one behind the other, each on lines of its own.
+fn place(lengths: &[u64]) -> (Vec<Region>, u64) {
+    let mut end = HEADER_WORDS as u64 * WORD_BYTES;
+    let regions = lengths.iter().map(|&length| {
+        let offset = if length == 0 { 0 } else { end.next_multiple_of(LINE_BYTES) };
+        end = if length == 0 { end } else { offset + length };
+        (offset, length)
+    });
+    (regions.collect(), end)
+}
+
+fn common(magic: u64, incarnation: u64, length: u64, reader_slots: u64) -> [u64; HEADER_WORDS] {
+    let mut words = [0; HEADER_WORDS];
+    words[MAGIC] = magic;
+    words[BYTE_ORDER] = BYTE_ORDER_MARK;
+    words[VERSION] = FORMAT_VERSION;
+    words[INCARNATION] = incarnation;
+    words[LENGTH] = length;
+    words[READER_SLOTS] = reader_slots;
+    words
+}
+
+fn finish(mut words: [u64; HEADER_WORDS], lengths: &[u64]) -> [u64; HEADER_WORDS] {
+    for (index, (offset, length)) in place(lengths).0.into_iter().enumerate() {
+        words[REGIONS + index * 2] = offset;
+        words[REGIONS + index * 2 + 1] = length;
+    }
+    words[CHECKSUM] = checksum(&words);
+    words
+}
+
+/// Over all words but the last. Each step is a bijection of the sum and of the word, so any one changed word changes
+/// the result. Against accidents, not against malice.
+fn checksum(words: &[u64; HEADER_WORDS]) -> u64 {
+    words[..CHECKSUM].iter().fold(0xCBF2_9CE4_8422_2325, |sum: u64, word| {
+        let sum = (sum ^ word).wrapping_mul(0x0000_0100_0000_01B3);
+        sum ^ sum >> 32
+    })
+}
+
+/// A header under examination.
+struct Check<'a> {
+    segment: &'static str,
+    words: &'a [u64; HEADER_WORDS],
+}
+
+impl Check<'_> {
+    fn field(&self, field: &'static str, found: u64, rule: &'static str) -> FormatError {
+        FormatError::Field { segment: self.segment, field, found, rule }
+    }
+
+    fn rule(&self, holds: bool, field: &'static str, at: usize, rule: &'static str) -> Result<(), FormatError> {
+        if holds { Ok(()) } else { Err(self.field(field, self.words[at], rule)) }
+    }
+
+    /// The fields that both headers share.
+    fn common(&self, magic: u64, mapped: u64) -> Result<(), FormatError> {
+        let &Check { segment, words } = self;
+        if words[MAGIC] != magic {
+            return Err(self.field("magic", words[MAGIC], "the mark of this kind of segment"));
+        }
+        if words[BYTE_ORDER] == BYTE_ORDER_MARK.swap_bytes() {
+            return Err(FormatError::ByteOrder { segment });
+        }
+        self.rule(words[BYTE_ORDER] == BYTE_ORDER_MARK, "byte_order", BYTE_ORDER, "0x102030405060708")?;
+        if words[VERSION] != FORMAT_VERSION {
+            return Err(FormatError::Version { segment, found: words[VERSION], supported: FORMAT_VERSION });
+        }
+        if words[LENGTH] > mapped {
+            return Err(FormatError::Truncated { segment, needed: words[LENGTH], found: mapped });
+        }
+        Ok(())
+    }
+
+    fn zeros(&self, range: core::ops::Range<usize>) -> Result<(), FormatError> {
+        range.into_iter().try_for_each(|at| self.rule(self.words[at] == 0, "reserved", at, "0"))
+    }
+
+    /// The region table: every region is as long as the geometry says, on a line, behind the one before, and the last
+    /// one ends with the segment.
+    fn regions(&self, names: &[&'static str], lengths: &[u64]) -> Result<Vec<Region>, FormatError> {
+        let mut end = HEADER_WORDS as u64 * WORD_BYTES;
+        let mut regions = Vec::with_capacity(names.len());
+        for (index, (&name, &expected)) in names.iter().zip(lengths).enumerate() {
+            let at = REGIONS + index * 2;
+            let (offset, length) = (self.words[at], self.words[at + 1]);
+            self.rule(length == expected, name, at + 1, "as long as the geometry says")?;
+            let placed = if length == 0 {
+                offset == 0
+            } else {
+                // No overflow: `end` is at most `length` so far, and an offset that passes is next to it.
+                offset == end.next_multiple_of(LINE_BYTES)
+            };
+            self.rule(placed, name, at, "the offset of the first line behind the region before it")?;
+            end = if length == 0 { end } else { offset + length };
+            regions.push((offset, length));
+        }
+        self.rule(self.words[LENGTH] == end, "length", LENGTH, "the end of the last region")?;
+        self.zeros(REGIONS + names.len() * 2..CHECKSUM)?;
+        Ok(regions)
+    }
+
+    fn checksum(&self) -> Result<(), FormatError> {
+        let holds = self.words[CHECKSUM] == checksum(self.words);
+        self.rule(holds, "checksum", CHECKSUM, "that of the header's other words: one of them was changed")
+    }
+}

@@ -1,0 +1,32 @@
+#![doc = include_str!("lib.md")]
+#![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("shmcast runs on Linux: it needs futexes that are shared between processes");
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("shmcast needs a 64-bit target: its words are 64-bit atomics and its offsets are usize");
+
+mod channel;
+mod error;
+#[doc(hidden)]
+pub mod layout;
+#[doc(hidden)]
+#[allow(unsafe_code)]
+pub mod memory;
+#[doc(hidden)]
+pub mod ring;
+#[allow(unsafe_code)]
+mod segment;
+#[allow(unsafe_code)]
+mod wait;
+
+pub use channel::{
+    Claim, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, remove, remove_file,
+};
+pub use error::{
+    CreateError, OpenError, PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, RemoveError,
+    TryPublishError, TryRecvError, WaitForReadersError,
+};
+pub use layout::{FormatError, GeometryError};
+pub use ring::Start;
+pub use wait::WaitStrategy;

@@ -1,0 +1,344 @@
+//! The memory seam: all that the protocol may ask of shared memory.
+//!
+//! *Outside semver; for the models and the fuzz targets.*
+//!
+//! ```text
+//!   ring/  ──  M: Memory  ──┬──  Mapped        the only real atomics: a file, anonymous memory, the heap
+//!  (protocol)               ├──  LoomMemory    a vector of loom atomics            (loom-tests)
+//!                           └──  Count, Weaken decorators around any of the others (loom-tests)
+//! ```
+//!
+//! Shared memory is an array of 64-bit words and nothing else. There is one access width, because an atomic access
+//! that races with one of another width has no defined meaning; and no reference to shared bytes is ever formed
+//! (but for the one zero-copy door in [`channel`](crate::channel)), because a peer may change them at any time.
+//! Payload bytes travel through relaxed words too: that is what [`Memory::copy_in`] and [`Memory::copy_out`] *mean*,
+//! whatever instructions do it.
+//!
+//! Every access names its [`Site`]: the real memory ignores it, the models weaken one site at a time.
+
+use core::fmt;
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ring::Site;
+use crate::wait::futex;
+
+// The product's only use of atomic types: they are laid over shared bytes here and nowhere else.
+#[allow(clippy::disallowed_types)]
+type Cell = core::sync::atomic::AtomicU64;
+
+mod copy;
+
+/// The index of a 64-bit word within one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Word(pub usize);
+
+impl Word {
+    /// The word `n` words behind this one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plus(self, n: usize) -> Word {
+        Word(self.0.wrapping_add(n))
+    }
+}
+
+/// How the fast side and the slow side of a store-load handshake are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// Both sides execute a full fence.
+    Fence,
+    /// The fast side executes nothing, the slow side interrupts it (`membarrier`). The fast side's process must be
+    /// registered ([`Memory::heavy_barrier`] would silently do nothing otherwise).
+    Asymmetric,
+}
+
+/// One segment of shared memory, seen as 64-bit words.
+///
+/// All methods are safe for any argument: a word outside of the segment, or a write to memory that is mapped
+/// read-only, is a bug of this crate (`debug_assert`), reads 0 and writes nothing.
+pub trait Memory {
+    /// Loads a word. One L1 hit, unless another core wrote the line.
+    fn load(&self, at: Word, order: Ordering, site: Site) -> u64;
+
+    /// Stores a word.
+    fn store(&self, at: Word, value: u64, order: Ordering, site: Site);
+
+    /// Stores `new` if the word is `current`; acquire-release on success, acquire on failure.
+    ///
+    /// # Errors
+    /// The value found, if it was another one.
+    fn compare_exchange(&self, at: Word, current: u64, new: u64, site: Site) -> Result<u64, u64>;
+
+    /// Adds to a word, wrapping; answers the value before.
+    fn fetch_add(&self, at: Word, n: u64, order: Ordering, site: Site) -> u64;
+
+    /// Raises a word to at least `value`.
+    fn fetch_max(&self, at: Word, value: u64, order: Ordering, site: Site);
+
+    /// A fence.
+    fn fence(&self, order: Ordering, site: Site);
+
+    /// The fast side of a store-load handshake: a compiler fence under [`Barrier::Asymmetric`], else a full fence.
+    fn light_barrier(&self, mode: Barrier, site: Site);
+
+    /// The slow side of a store-load handshake; about 10 microseconds under [`Barrier::Asymmetric`]. False if the
+    /// system refused it: then the caller must not sleep for long.
+    fn heavy_barrier(&self, mode: Barrier, site: Site) -> bool;
+
+    /// Copies bytes into the words from `at` on; the rest of the last word becomes zero.
+    fn copy_in(&self, at: Word, bytes: &[u8]);
+
+    /// Copies bytes out of the words from `at` on.
+    fn copy_out(&self, at: Word, bytes: &mut [u8]);
+
+    /// Appends `len` bytes from the words from `at` on to `bytes`. The length is the caller's to bound.
+    fn append_out(&self, at: Word, len: usize, bytes: &mut Vec<u8>) {
+        let start = bytes.len();
+        bytes.resize(start + len, 0);
+        self.copy_out(at, &mut bytes[start..]);
+    }
+
+    /// A short pause in a bounded loop.
+    fn pause(&self);
+
+    /// Sleeps while the low half of the word is `seen`, for at most `slice`; may return for no reason.
+    fn wait(&self, at: Word, seen: u32, slice: Duration, site: Site);
+
+    /// Wakes all that sleep on the word.
+    fn wake(&self, at: Word, site: Site);
+}
+
+/// Keeps the bytes of a [`Mapped`] alive. Implemented by the segments.
+///
+/// # Safety
+/// For as long as the value lives, `base()` must point to `words()` initialised 64-bit words, aligned to 8 bytes,
+/// readable, writable if `writable()`, to which this process forms no reference, and which are reached by other
+/// means only through atomic accesses of 64 bits at the same alignment (or by the kernel's futex compare).
+#[doc(hidden)]
+pub unsafe trait Backing: Send + Sync {
+    /// The first word.
+    fn base(&self) -> *mut u64;
+    /// The number of words.
+    fn words(&self) -> usize;
+    /// May this process write them?
+    fn writable(&self) -> bool;
+}
+
+/// Real memory: the words of one mapped segment.
+#[derive(Clone)]
+pub struct Mapped {
+    base: *mut u64,
+    /// Words that may be loaded.
+    readable: usize,
+    /// Words that may be stored: `readable`, or 0 where the segment is mapped read-only.
+    writable: usize,
+    /// Keeps the mapping alive: `base` is valid for as long as this is.
+    backing: Arc<dyn Backing>,
+}
+
+// SAFETY: `base` points into `backing`, which is Send + Sync and whose words are only accessed atomically.
+unsafe impl Send for Mapped {}
+// SAFETY: as above; every method takes `&self` and is an atomic access.
+unsafe impl Sync for Mapped {}
+
+impl fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapped").field("words", &self.readable).field("writable", &(self.writable > 0)).finish()
+    }
+}
+
+impl Mapped {
+    /// The words of a segment.
+    #[must_use]
+    pub fn new(backing: Arc<dyn Backing>) -> Mapped {
+        let readable = backing.words();
+        let writable = if backing.writable() { readable } else { 0 };
+        Mapped { base: backing.base(), readable, writable, backing }
+    }
+
+    /// The number of words.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        self.readable
+    }
+
+    /// What keeps the words alive.
+    #[must_use]
+    pub fn backing(&self) -> &Arc<dyn Backing> {
+        &self.backing
+    }
+
+    /// The address of `len` bytes from a word on, if they lie within the segment: for the one zero-copy door.
+    pub(crate) fn bytes_at(&self, at: Word, len: usize) -> Option<*mut u8> {
+        let room = self.readable.checked_sub(at.0)? * 8;
+        // SAFETY: `at` is at most `readable`, so the address is within the segment or just behind it.
+        (len <= room).then(|| unsafe { self.base.add(at.0) }.cast())
+    }
+
+    /// The atomic cell of a word, if it is one of the first `bound` words.
+    #[inline(always)]
+    fn cell(&self, at: Word, bound: usize) -> Option<&Cell> {
+        debug_assert!(at.0 < bound, "word {} of {bound}", at.0);
+        if at.0 >= bound {
+            return None;
+        }
+        // SAFETY: `bound` is at most `readable`, so by the contract of `Backing` the address is within the segment.
+        let word = unsafe { self.base.add(at.0) };
+        // SAFETY: by the contract of `Backing` the word is aligned, initialised, alive for as long as `self`, and
+        // accessed by nobody but atomically with this width.
+        Some(unsafe { Cell::from_ptr(word) })
+    }
+
+    /// The number of bytes among `len` from word `at` on that lie within the first `bound` words.
+    #[inline(always)]
+    fn clamp(at: Word, len: usize, bound: usize) -> usize {
+        debug_assert!(at.0 <= bound && len <= (bound - at.0) * 8, "{len} bytes at word {} of {bound}", at.0);
+        len.min(bound.saturating_sub(at.0) * 8)
+    }
+}
+
+impl Memory for Mapped {
+    #[inline(always)]
+    fn load(&self, at: Word, order: Ordering, _: Site) -> u64 {
+        // In read-only mappings the language guarantees only relaxed loads, so an acquire load is one followed by
+        // a fence: on x86-64 the same machine code.
+        let value = self.cell(at, self.readable).map_or(0, |cell| cell.load(Ordering::Relaxed));
+        if order == Ordering::Acquire {
+            core::sync::atomic::fence(Ordering::Acquire);
+        }
+        value
+    }
+
+    #[inline(always)]
+    fn store(&self, at: Word, value: u64, order: Ordering, _: Site) {
+        if let Some(cell) = self.cell(at, self.writable) {
+            cell.store(value, order);
+        }
+    }
+
+    #[inline]
+    fn compare_exchange(&self, at: Word, current: u64, new: u64, _: Site) -> Result<u64, u64> {
+        let cell = self.cell(at, self.writable).ok_or(0u64)?;
+        cell.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    #[inline]
+    fn fetch_add(&self, at: Word, n: u64, order: Ordering, _: Site) -> u64 {
+        self.cell(at, self.writable).map_or(0, |cell| cell.fetch_add(n, order))
+    }
+
+    #[inline]
+    fn fetch_max(&self, at: Word, value: u64, order: Ordering, _: Site) {
+        if let Some(cell) = self.cell(at, self.writable) {
+            cell.fetch_max(value, order);
+        }
+    }
+
+    #[inline(always)]
+    fn fence(&self, order: Ordering, _: Site) {
+        core::sync::atomic::fence(order);
+    }
+
+    #[inline(always)]
+    fn light_barrier(&self, mode: Barrier, _: Site) {
+        match mode {
+            Barrier::Asymmetric => core::sync::atomic::compiler_fence(Ordering::SeqCst),
+            Barrier::Fence => core::sync::atomic::fence(Ordering::SeqCst),
+        }
+    }
+
+    fn heavy_barrier(&self, mode: Barrier, _: Site) -> bool {
+        // The fence serves the peers that are in fence mode themselves; the membarrier those that are not.
+        core::sync::atomic::fence(Ordering::SeqCst);
+        mode == Barrier::Fence || crate::wait::membarrier::interrupt_all()
+    }
+
+    #[inline(always)]
+    fn copy_in(&self, at: Word, bytes: &[u8]) {
+        let len = Self::clamp(at, bytes.len(), self.writable);
+        // SAFETY: `clamp` left only bytes within the writable words, so the address is within the segment.
+        let to = unsafe { self.base.add(at.0.min(self.writable)) };
+        // SAFETY: `len` bytes rounded up to words lie within the segment behind `to`, by `clamp` and because a
+        // segment is whole words; `bytes` has at least `len` bytes.
+        unsafe { copy::words_in(to, bytes.as_ptr(), len) }
+    }
+
+    #[inline(always)]
+    fn copy_out(&self, at: Word, bytes: &mut [u8]) {
+        let len = Self::clamp(at, bytes.len(), self.readable);
+        // SAFETY: `clamp` left only bytes within the readable words, so the address is within the segment.
+        let from = unsafe { self.base.add(at.0.min(self.readable)) };
+        // SAFETY: `len` bytes rounded up to words lie within the segment behind `from`; `bytes` has room for `len`.
+        unsafe { copy::words_out(from, bytes.as_mut_ptr(), len) }
+    }
+
+    #[inline]
+    fn append_out(&self, at: Word, len: usize, bytes: &mut Vec<u8>) {
+        let len = Self::clamp(at, len, self.readable);
+        bytes.reserve(len);
+        let start = bytes.len();
+        let to = bytes.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: `clamp` left only bytes within the readable words, so the address is within the segment.
+        let from = unsafe { self.base.add(at.0.min(self.readable)) };
+        // SAFETY: `len` bytes rounded up to words lie within the segment behind `from`; `reserve` made room for `len`.
+        unsafe { copy::words_out(from, to, len) };
+        // SAFETY: `words_out` initialised the `len` bytes behind `start`.
+        unsafe { bytes.set_len(start + len) };
+    }
+
+    #[inline]
+    fn pause(&self) {
+        core::hint::spin_loop();
+    }
+
+    fn wait(&self, at: Word, seen: u32, slice: Duration, _: Site) {
+        if let Some(cell) = self.cell(at, self.readable) {
+            futex::wait(low_half(cell), seen, slice);
+        }
+    }
+
+    fn wake(&self, at: Word, _: Site) {
+        if let Some(cell) = self.cell(at, self.readable) {
+            futex::wake_all(low_half(cell));
+        }
+    }
+}
+
+/// The address of the 32 bits of a word that a futex compares: its low half on either byte order.
+fn low_half(cell: &Cell) -> *const u32 {
+    let half = usize::from(cfg!(target_endian = "big"));
+    cell.as_ptr().cast::<u32>().cast_const().wrapping_add(half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::heap;
+
+    #[test]
+    fn copies_round_trip_at_every_small_length_and_offset() {
+        let memory = Mapped::new(heap::zeroed(64));
+        let source: Vec<u8> = (1..=255).collect();
+        for at in 0..4 {
+            for len in 0..=250 {
+                memory.copy_in(Word(at), &source[..len]);
+                let mut out = vec![0xAA; len + 1];
+                memory.copy_out(Word(at), &mut out[..len]);
+                assert_eq!(out[..len], source[..len]);
+                assert_eq!(out[len], 0xAA, "nothing is written behind the buffer");
+                let mut appended = vec![7];
+                memory.append_out(Word(at), len, &mut appended);
+                assert_eq!(appended[1..], source[..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_of_the_last_word_is_zeroed() {
+        let memory = Mapped::new(heap::zeroed(4));
+        memory.store(Word(1), u64::MAX, Ordering::Relaxed, Site::ZeroAhead);
+        memory.copy_in(Word(1), b"abc");
+        assert_eq!(memory.load(Word(1), Ordering::Relaxed, Site::Header).to_ne_bytes(), *b"abc\0\0\0\0\0");
+    }
+}

@@ -1,0 +1,196 @@
+//! Copies between private bytes and shared words.
+//!
+//! Their meaning is a loop of relaxed 64-bit loads or stores, which is what the portable functions are. On x86-64
+//! larger copies go through assembly that refines this loop: each aligned 8-byte piece of a vector access is
+//! single-copy atomic on this architecture, and relaxed accesses need no order among each other. The assembly is
+//! off under Miri and the sanitizers, which cannot see through it (`--cfg shmcast_portable` switches it off by hand).
+
+// The cells are laid over shared words here, as in the parent module.
+#[allow(clippy::disallowed_types)]
+type Cell = core::sync::atomic::AtomicU64;
+
+use core::sync::atomic::Ordering::Relaxed;
+
+/// From this size on, vector assembly beats the word loop (which is free up to here).
+const VECTOR_BYTES: usize = 64;
+/// From this size on, `rep movsb` beats the vector loop.
+const STRING_BYTES: usize = 16 * 1024;
+
+/// Copies `len` bytes into shared words; the rest of the last word becomes zero.
+///
+/// # Safety
+/// `to` is aligned and valid for relaxed atomic stores of `len.div_ceil(8)` words; `from` is valid for reads of
+/// `len` bytes, which nobody writes meanwhile.
+#[inline(always)]
+pub(super) unsafe fn words_in(mut to: *mut u64, mut from: *const u8, mut len: usize) {
+    if len >= VECTOR_BYTES {
+        // SAFETY: the caller's contract; `bulk` copies no more than `len` bytes.
+        let done = unsafe { bulk(to.cast(), from, len) };
+        // SAFETY: `done` is at most `len`, and a multiple of 8 unless it is `len`.
+        (to, from) = unsafe { (to.byte_add(done), from.add(done)) };
+        len -= done;
+    }
+    while len >= 8 {
+        // SAFETY: 8 bytes are left to read, by the caller's contract.
+        let value = unsafe { from.cast::<u64>().read_unaligned() };
+        // SAFETY: the word is one of the caller's.
+        unsafe { Cell::from_ptr(to) }.store(value, Relaxed);
+        // SAFETY: at most one past the end.
+        (to, from) = unsafe { (to.add(1), from.add(8)) };
+        len -= 8;
+    }
+    if len > 0 {
+        let mut last = [0; 8];
+        for (i, byte) in last.iter_mut().enumerate().take(len) {
+            // SAFETY: `i` is less than `len`, the bytes left.
+            *byte = unsafe { from.add(i).read() };
+        }
+        // SAFETY: the word of the last bytes is one of the caller's.
+        unsafe { Cell::from_ptr(to) }.store(u64::from_ne_bytes(last), Relaxed);
+    }
+}
+
+/// Copies `len` bytes out of shared words.
+///
+/// # Safety
+/// `from` is aligned and valid for relaxed atomic loads of `len.div_ceil(8)` words; `to` is valid for writes of
+/// `len` bytes, which nobody else accesses meanwhile.
+#[inline(always)]
+pub(super) unsafe fn words_out(mut from: *mut u64, mut to: *mut u8, mut len: usize) {
+    if len >= VECTOR_BYTES {
+        // SAFETY: the caller's contract; `bulk` copies no more than `len` bytes.
+        let done = unsafe { bulk(to, from.cast(), len) };
+        // SAFETY: `done` is at most `len`, and a multiple of 8 unless it is `len`.
+        (to, from) = unsafe { (to.add(done), from.byte_add(done)) };
+        len -= done;
+    }
+    while len >= 8 {
+        // SAFETY: the word is one of the caller's.
+        let value = unsafe { Cell::from_ptr(from) }.load(Relaxed);
+        // SAFETY: 8 bytes are left to write, by the caller's contract.
+        unsafe { to.cast::<u64>().write_unaligned(value) };
+        // SAFETY: at most one past the end.
+        (to, from) = unsafe { (to.add(8), from.add(1)) };
+        len -= 8;
+    }
+    if len > 0 {
+        // SAFETY: the word of the last bytes is one of the caller's.
+        let last = unsafe { Cell::from_ptr(from) }.load(Relaxed).to_ne_bytes();
+        for (i, &byte) in last.iter().enumerate().take(len) {
+            // SAFETY: `i` is less than `len`, the bytes left.
+            unsafe { to.add(i).write(byte) };
+        }
+    }
+}
+
+/// Copies as many of `len` bytes as assembly does well and says how many: a multiple of 8.
+///
+/// # Safety
+/// One side is private memory of `len` bytes, the other `len.div_ceil(8)` aligned shared words.
+#[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
+#[inline(always)]
+unsafe fn bulk(to: *mut u8, from: *const u8, len: usize) -> usize {
+    if len >= STRING_BYTES {
+        let whole = len & !7;
+        // SAFETY: copies `whole` bytes, which the caller vouches for. What it refines: one relaxed access of each
+        // aligned word of the shared side. The direction flag is clear by the calling convention.
+        unsafe {
+            core::arch::asm!(
+                "rep movsb",
+                inout("rcx") whole => _, inout("rdi") to => _, inout("rsi") from => _,
+                options(nostack, preserves_flags)
+            );
+        }
+        return whole;
+    }
+    let whole = len & !63;
+    if std::is_x86_feature_detected!("avx") {
+        // SAFETY: copies `whole` bytes, at least 64, in pieces of 64; AVX is there. What it refines: one relaxed
+        // access of each aligned word of the shared side.
+        unsafe {
+            core::arch::asm!(
+                "2:",
+                "vmovdqu ymm0, [rsi]",
+                "vmovdqu ymm1, [rsi + 32]",
+                "vmovdqu [rdi], ymm0",
+                "vmovdqu [rdi + 32], ymm1",
+                "add rsi, 64",
+                "add rdi, 64",
+                "sub rcx, 64",
+                "jnz 2b",
+                "vzeroupper",
+                inout("rcx") whole => _, inout("rdi") to => _, inout("rsi") from => _,
+                out("xmm0") _, out("xmm1") _, options(nostack)
+            );
+        }
+    } else {
+        // SAFETY: as above, in four pieces of 16 bytes; SSE2 is part of x86-64.
+        unsafe {
+            core::arch::asm!(
+                "2:",
+                "movups xmm0, [rsi]",
+                "movups xmm1, [rsi + 16]",
+                "movups xmm2, [rsi + 32]",
+                "movups xmm3, [rsi + 48]",
+                "movups [rdi], xmm0",
+                "movups [rdi + 16], xmm1",
+                "movups [rdi + 32], xmm2",
+                "movups [rdi + 48], xmm3",
+                "add rsi, 64",
+                "add rdi, 64",
+                "sub rcx, 64",
+                "jnz 2b",
+                inout("rcx") whole => _, inout("rdi") to => _, inout("rsi") from => _,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, options(nostack)
+            );
+        }
+    }
+    whole
+}
+
+/// Elsewhere the word loop does it all.
+///
+/// # Safety
+/// None is needed: it copies nothing.
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable)))))]
+#[inline(always)]
+unsafe fn bulk(_: *mut u8, _: *const u8, _: usize) -> usize {
+    let _ = STRING_BYTES;
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The meaning, in its plainest form.
+    fn word_loop(to: &mut [u64], from: &[u8]) {
+        for (word, bytes) in to.iter_mut().zip(from.chunks(8)) {
+            let mut last = [0; 8];
+            last[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(last);
+        }
+    }
+
+    #[test]
+    fn every_path_means_the_word_loop() {
+        let source: Vec<u8> = (0..70_000u32).map(|i| (i * 31 + i / 251) as u8).collect();
+        let lengths = (0..=300).chain([1023, 1024, 1031, 4096, STRING_BYTES - 1, STRING_BYTES, STRING_BYTES + 13, 65_536]);
+        for len in lengths {
+            for skew in [0, 1, 3] {
+                let source = &source[skew..skew + len];
+                let words = len.div_ceil(8);
+                let (mut shared, mut expected) = (vec![!0; words + 1], vec![!0; words + 1]);
+                word_loop(&mut expected[..words], source);
+                // SAFETY: both buffers are private to this test and large enough.
+                unsafe { words_in(shared.as_mut_ptr(), source.as_ptr(), len) };
+                assert_eq!(shared, expected, "in, {len} bytes");
+                let mut back = vec![0xEE; len + skew + 1];
+                // SAFETY: as above.
+                unsafe { words_out(shared.as_mut_ptr(), back.as_mut_ptr().wrapping_add(skew), len) };
+                assert_eq!(&back[skew..skew + len], source, "out, {len} bytes");
+                assert_eq!(back[skew + len], 0xEE, "nothing is written behind the buffer");
+            }
+        }
+    }
+}

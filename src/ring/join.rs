@@ -1,0 +1,246 @@
+//! Where a reader starts, and where a lapped one goes on.
+//!
+//! A boundary comes from a cell that the writer wrote: a head cell (at most a block old) or a checkpoint (one per block).
+//! It may be stale by the time it is used, so whoever uses it judges it again: a lossless joiner by `announced`, once its
+//! slot is visible (P3); everybody else by `limit`, like any read.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+
+use super::{Boundary, MAX_RESTARTS, Reader, Registry, Ring, Site, Stop, cell, notify};
+use crate::layout::Header;
+use crate::memory::Memory;
+
+/// Where in the ring to begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// With the oldest record from which one can start: the first of the oldest block that is still whole.
+    Oldest,
+    /// About half a ring behind the writer: much history, and time to read it.
+    Middle,
+    /// With the next record to be published.
+    #[default]
+    Newest,
+    /// With the record of this sequence number.
+    Sequence(u64),
+}
+
+/// Why a reader could not join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// All slots are taken.
+    NoFreeSlot,
+    /// The record is no longer there; the oldest from which one can start has this number.
+    SequenceGone {
+        /// The oldest sequence number.
+        oldest: u64,
+    },
+    /// The record is not there yet; the next one has this number.
+    SequenceNotYet {
+        /// The next sequence number.
+        next: u64,
+    },
+    /// The writer outran every attempt.
+    Busy,
+    /// The segment is damaged.
+    Corrupt {
+        /// Where.
+        position: u64,
+        /// The header word found there.
+        header: u64,
+    },
+}
+
+/// A boundary for `start` that `limit` allows now. `None`: the writer outran every look.
+pub(super) fn find<M: Memory>(ring: &Ring<M>, start: Start) -> Option<Boundary> {
+    for _ in 0..MAX_RESTARTS {
+        // Relaxed: judged again by whoever reads at the boundary.
+        let limit = || ring.memory.load(ring.layout.limit(), Relaxed, Site::LimitLook);
+        let found = pick(ring, start, limit());
+        if found.is_some_and(|boundary| is_valid(ring, boundary, limit())) {
+            return found;
+        }
+        ring.memory.pause();
+    }
+    None
+}
+
+/// May one read at the boundary, if the writer may overwrite up to `bound`? Cells are words that a peer wrote (I6).
+fn is_valid<M: Memory>(ring: &Ring<M>, boundary: Boundary, bound: u64) -> bool {
+    let geometry = &ring.layout.geometry;
+    bound.wrapping_sub(boundary.position) <= geometry.capacity
+        && boundary.position.is_multiple_of(geometry.alignment)
+}
+
+/// The best boundary for `start` among those that are valid below `bound`.
+fn pick<M: Memory>(ring: &Ring<M>, start: Start, bound: u64) -> Option<Boundary> {
+    let Ring { memory, layout } = ring;
+    let geometry = &layout.geometry;
+    let newest = (0..2).filter_map(|index| cell::read(memory, layout.head_cell(index))).max_by_key(|cell| cell.position);
+    if start == Start::Newest {
+        return newest;
+    }
+    let blocks = (0..geometry.blocks).map(|block| block * geometry.block());
+    let valid = blocks
+        .filter_map(|offset| cell::read(memory, layout.checkpoint_at(offset)))
+        .chain(newest)
+        .filter(|&boundary| is_valid(ring, boundary, bound));
+    match start {
+        Start::Oldest | Start::Newest => valid.min_by_key(|boundary| boundary.position),
+        Start::Middle => {
+            let middle = bound.saturating_sub(geometry.capacity / 2);
+            valid.min_by_key(|boundary| boundary.position.abs_diff(middle))
+        }
+        Start::Sequence(wanted) => {
+            // The last one at or before it; if there is none, the oldest, so that the caller can name it.
+            valid.min_by_key(|boundary| match wanted.checked_sub(boundary.sequence) {
+                Some(short) => (false, short),
+                None => (true, boundary.sequence),
+            })
+        }
+    }
+}
+
+/// Just behind the last record: from the newer head cell along the chain to the first header that is 0, for a bounded
+/// number of steps.
+pub(super) fn newest<M: Memory>(ring: &Ring<M>) -> Option<Boundary> {
+    let Boundary { mut position, mut sequence } = find(ring, Start::Newest)?;
+    let geometry = &ring.layout.geometry;
+    for _ in 0..geometry.capacity / geometry.alignment {
+        // Acquire (P1): as in a read; nothing but the length is used.
+        let word = ring.memory.load(ring.layout.data(position), Acquire, Site::Header);
+        let step = match geometry.read_header(word, position) {
+            Header::Data { size, .. } => (size, 1),
+            Header::Pad { size } => (size, 0),
+            Header::Empty | Header::Impossible => break,
+        };
+        // Acquire (P2): as in a read.
+        ring.memory.fence(Acquire, Site::ReadFence);
+        // Relaxed: ordered by the fence.
+        let limit = ring.memory.load(ring.layout.limit(), Relaxed, Site::LimitLook);
+        if !is_valid(ring, Boundary { position, sequence }, limit) {
+            break;
+        }
+        (position, sequence) = (position + step.0, sequence.wrapping_add(step.1));
+    }
+    Some(Boundary { position, sequence })
+}
+
+impl<M: Memory> Reader<M> {
+    /// Joins as a lossless reader: from the record it starts with, nothing is overwritten before it has read it (I2).
+    /// `registered`: this process can be interrupted by `membarrier`. `process` is noted in the slot, for people.
+    ///
+    /// # Errors
+    /// [`JoinError`]; the slot is free again.
+    pub fn join_lossless(
+        ring: Ring<M>,
+        registry: Registry<M>,
+        start: Start,
+        registered: bool,
+        process: u64,
+    ) -> Result<Self, JoinError> {
+        let slot = registry.claim(true).ok_or(JoinError::NoFreeSlot)?;
+        registry.sign(slot, process);
+        let boundary = hold(&ring, &registry, slot, start);
+        let barrier = notify::fast_side(ring.barrier_mode(), registered);
+        let Some(boundary) = boundary else {
+            registry.leave(slot);
+            return Err(JoinError::Busy);
+        };
+        let mut reader = Reader::at(ring, Some(registry), true, Some(slot), barrier, boundary);
+        match reader.walk_to(start) {
+            Ok(()) => {
+                reader.notify_writer();
+                Ok(reader)
+            }
+            Err(error) => {
+                reader.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// Joins as a lossy reader: holds nothing, and is told what it missed. With a registry it can be woken, and takes a
+    /// slot if one is free, so that it is counted; without, it is a follower.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn join_lossy(
+        ring: Ring<M>,
+        registry: Option<Registry<M>>,
+        start: Start,
+        registered: bool,
+        process: u64,
+    ) -> Result<Self, JoinError> {
+        let boundary = find(&ring, start).ok_or(JoinError::Busy)?;
+        let barrier = notify::fast_side(ring.barrier_mode(), registered);
+        let slot = registry.as_ref().and_then(|registry| {
+            let slot = registry.claim(false)?;
+            registry.sign(slot, process);
+            registry.be_present(slot);
+            Some(slot)
+        });
+        let mut reader = Reader::at(ring, registry, false, slot, barrier, boundary);
+        match reader.walk_to(start) {
+            Ok(()) => {
+                reader.notify_writer();
+                Ok(reader)
+            }
+            Err(error) => {
+                reader.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// From the boundary of a cell to the very record, over records that are read and dropped. Bounded: by the records
+    /// that fit, and for a writer that never pauses "newest" is what was newest when the walk began.
+    fn walk_to(&mut self, start: Start) -> Result<(), JoinError> {
+        let target = match start {
+            Start::Newest => newest(&self.ring).map_or(self.sequence, |newest| newest.sequence),
+            Start::Sequence(wanted) if wanted < self.sequence => {
+                return Err(JoinError::SequenceGone { oldest: self.sequence });
+            }
+            Start::Sequence(wanted) => wanted,
+            Start::Oldest | Start::Middle => return Ok(()),
+        };
+        let most = self.geometry().capacity / self.geometry().alignment + 1;
+        for _ in 0..=most {
+            if self.sequence >= target {
+                return Ok(());
+            }
+            match self.read(|_, _, _| ()) {
+                Ok(_) => self.release(),
+                Err(Stop::Empty | Stop::Closed) if start == Start::Newest => return Ok(()),
+                Err(Stop::Empty | Stop::Closed) => return Err(JoinError::SequenceNotYet { next: self.sequence }),
+                Err(Stop::Lagged(_)) if start == Start::Newest => {}
+                Err(Stop::Lagged(_)) => return Err(JoinError::SequenceGone { oldest: self.sequence }),
+                Err(Stop::Corrupt { position, header }) => return Err(JoinError::Corrupt { position, header }),
+                Err(Stop::Evicted) => return Err(JoinError::Busy),
+            }
+        }
+        Err(JoinError::Busy)
+    }
+}
+
+/// Puts a boundary into a claimed slot such that the writer cannot have passed it, nor ever will: the joiner's side of
+/// the store-buffering pattern P3.
+fn hold<M: Memory>(ring: &Ring<M>, registry: &Registry<M>, slot: u64, start: Start) -> Option<Boundary> {
+    for _ in 0..MAX_RESTARTS {
+        // Relaxed: a first guess, judged below.
+        let announced = ring.memory.load(ring.layout.announced(), Relaxed, Site::JoinAnnouncedLook);
+        if let Some(boundary) = pick(ring, start, announced) {
+            registry.activate(slot, boundary.position);
+            // SeqCst (P3): pairs with `AnnounceFence`. Either the writer's scan sees this slot, or this load sees where
+            // the writer means to go.
+            ring.memory.fence(SeqCst, Site::JoinFence);
+            // Relaxed: ordered by the fence.
+            let announced = ring.memory.load(ring.layout.announced(), Relaxed, Site::JoinAnnouncedLook);
+            if is_valid(ring, boundary, announced) {
+                return Some(boundary);
+            }
+        }
+        ring.memory.pause();
+    }
+    None
+}

@@ -1,0 +1,124 @@
+//! The protocol: how one writer broadcasts records to many readers through two segments of shared words.
+//!
+//! *Outside semver; for the models and the fuzz targets.* Everything here is generic over [`Memory`], so that the models
+//! check the very source that ships, and nothing here is unsafe.
+//!
+//! ```text
+//!                 ring segment (the writer writes, readers map it read-only)
+//!   ┌──────────┬────────────────┬──────────────────────────────────────┬──────────┬───────────┬──────────────────┐
+//!   │ header   │ limit announced│ wake closed epoch mode               │ head     │ check-    │ data: records in │
+//!   │ (static) │                │                                      │ cells 0 1│ points    │ a ring of bytes  │
+//!   └──────────┴────────────────┴──────────────────────────────────────┴──────────┴───────────┴──────────────────┘
+//!                 registry segment (readers write; input that the writer does not trust)
+//!   ┌──────────┬──────────┬───────────────────────────────┬─────────────────────────────────────────────────────┐
+//!   │ header   │ sleeping │ room writer_sleeping high_water│ slots: state, cursor                               │
+//!   └──────────┴──────────┴───────────────────────────────┴─────────────────────────────────────────────────────┘
+//!
+//!   positions grow for ever; the place of a position is position mod capacity
+//!
+//!      limit - capacity        slowest cursor         position          limit          announced
+//!   ───────┼────────────────────────┼─────────────────────┼───────────────┼─────────────────┼────────▶
+//!    void  │  still whole           │ unread by somebody  │ being written │ may be claimed next
+//! ```
+//!
+//! # Publish
+//! The writer fills the payload, stores 0 into the *next* header word, then stores its own header word: the commit. A
+//! reader follows the chain of headers and finds 0 until the next commit, so no old byte can pass for a record. If the
+//! record would cross the end of the data area, a pad record fills the rest first.
+//!
+//! # The one rule
+//! Bytes below `limit - capacity` may be overwritten. The writer raises `limit` *before* it overwrites (in its slow
+//! path, about once per block); a reader loads `limit` *after* it has read. If `limit - p > capacity`, all that was
+//! read at `p` is void, whatever it looked like. Lossless and lossy readers, joiners and walkers judge by this rule
+//! and by no other. A lossless reader keeps it from happening: `limit` never passes its cursor + capacity.
+//!
+//! # Invariants
+//! | | | upheld in | attacked by |
+//! |---|---|---|---|
+//! | I1 whole | only committed records, byte for byte, in order, each at most once | [`Writer::commit`], [`Reader::read`] | `publish`, `lap` |
+//! | I2 lossless | no gap between a lossless reader's join and its end | `Writer::slow_path`, `Reader::join` | `registry` |
+//! | I3 exact loss | a lossy reader is told exactly how many records it missed | `Reader::lapped` | `lap` |
+//! | I4 no lost wakeup | a record, or room, wakes whoever sleeps for it | `notify` | `notify` |
+//! | I5 crash | nothing committed is lost, the others go on | order of the stores; slices | (later) |
+//! | I6 hostile peers | no undefined behaviour, no endless loop, no panic | [`layout`](crate::layout), bounded loops | fuzz `attach`, `ops_vs_model` |
+//! | I7 flat | publish costs the same with any number of readers | no read but one flag on the fast path | `counts` |
+//! | I8 quiet | no system call without a sleeper, a sleeper costs nothing | `notify` | `counts`, `idle` |
+//!
+//! # Pairs
+//! Each line is one edge of the happens-before order; the [`Site`]s stand at the accesses. A mutant of each pair makes a
+//! model fail (`loom-tests`), or the table there says why no model can see it.
+//!
+//! | pair | release side | acquire side | makes visible |
+//! |---|---|---|---|
+//! | P1 commit | `Commit`, `PadCommit` Release | `Header`, `Peek`, `HeaderAfterClosed`, `SleepHeaderLook` Acquire | the payload, the zero ahead, and the `limit` that they needed |
+//! | P2 limit | `LimitFence` Release, behind `Limit` | `ReadFence` Acquire, before `LimitLook` | if a reader read a byte of the new lap, it sees the `limit` that allowed it |
+//! | P3 join | `AnnounceFence` SeqCst, between `Announce` and `SlotStateLook` | `JoinFence` SeqCst, between `JoinState` and `JoinAnnouncedLook` | store buffering: the writer sees the slot, or the joiner what is announced |
+//! | P4 slot | `JoinState` Release | `SlotStateLook` Acquire | the cursor of the slot's owner |
+//! | P5 cursor | `Cursor` Release (and `LeaveState`) | `SlotCursorLook` (`SlotStateLook`) Acquire | the reader's loads are over before the writer overwrites |
+//! | P6 cell | `CellPosition` Release; `CellFence` Release | `CellFirstLook` Acquire; `CellLookFence` Acquire | position and sequence of one boundary, and the chain up to it |
+//! | P7 sleep | `NotifyBarrier`, between `Commit` and `SleepingLook` | `SleepBarrier`, between `SleepingSet` and the second look | store buffering: the writer sees the flag, or the reader the record |
+//! | P8 wake | `WakeBump` Release, behind `SleepingClear` | `WakeSeen` Acquire, before `SleepingSet` | the flag that this sleeper sets is set after it was cleared for earlier ones |
+//! | P9 room | `CursorBarrier`, between `Cursor` and `WriterSleepingLook` | `RoomBarrier`, between `WriterSleepingSet` and the second scan | as P7, the other way round |
+//! | P10 room wake | `RoomBump` Release, behind `WriterSleepingClear` | `RoomSeen` Acquire, before `WriterSleepingSet` | as P8, the other way round |
+//! | P11 close | `Close` Release | `ClosedLook`, `SleepClosedLook` Acquire | the last commit |
+//! | P12 slot reuse | `LeaveState` Release | `SlotClaim` acquire-release | the slot's old owner is done with it |
+//!
+//! # Glossary
+//! *position* bytes since the ring began; *sequence* data records since the ring began; *boundary* a position at which a
+//! record starts, with its sequence number; *lap* one trip round; *dry* nothing more to read. The rest stands in
+//! [`layout`](crate::layout).
+#![forbid(unsafe_code)]
+
+mod cell;
+mod join;
+mod notify;
+mod reader;
+mod registry;
+mod site;
+mod writer;
+
+pub use cell::Boundary;
+pub use join::{JoinError, Start};
+pub use reader::{Read, Reader, Stop};
+pub use registry::Registry;
+pub use site::Site;
+pub use writer::{Refused, Reserved, Writer};
+
+use core::time::Duration;
+
+use crate::layout::RingLayout;
+use crate::memory::{Barrier, Memory};
+
+/// How long who cannot be woken sleeps between two looks.
+const NAP: Duration = Duration::from_millis(1);
+
+/// How often a bounded loop over shared words that change meanwhile starts again.
+const MAX_RESTARTS: u32 = 64;
+
+/// The ring segment as both sides see it.
+#[derive(Clone, Debug)]
+pub struct Ring<M> {
+    memory: M,
+    layout: RingLayout,
+}
+
+impl<M: Memory> Ring<M> {
+    /// The ring in a segment whose header was checked.
+    pub fn new(memory: M, layout: RingLayout) -> Ring<M> {
+        Ring { memory, layout }
+    }
+
+    /// Where everything is.
+    pub fn layout(&self) -> &RingLayout {
+        &self.layout
+    }
+
+    /// The barrier mode that the writer has chosen.
+    pub fn barrier_mode(&self) -> Barrier {
+        // Relaxed: written before the first publish, and who sleeps by a stale mode sleeps for a slice at most.
+        match self.memory.load(self.layout.barrier_mode(), core::sync::atomic::Ordering::Relaxed, Site::ModeLook) {
+            1 => Barrier::Asymmetric,
+            _ => Barrier::Fence,
+        }
+    }
+}

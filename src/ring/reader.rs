@@ -1,0 +1,308 @@
+//! The reader: lossless and lossy take the same steps and judge by the same rule.
+//!
+//! ```text
+//!   header at position ──▶ copy what it says, clamped ──▶ fence ──▶ limit still allows it? ──▶ yes: judge the header
+//!                                                                        └─ no: all void
+//!                                                                            lossless ▶ Evicted
+//!                                                                            lossy    ▶ Lagged(n), on from a checkpoint
+//! ```
+//! A reader that is lapped sees arbitrary bytes as a header: so the header says how much to copy, within bounds, and is
+//! judged only when `limit` has shown that it was one.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::{Boundary, MAX_RESTARTS, Registry, Ring, Site, Start, join};
+use crate::layout::{Geometry, Header};
+use crate::memory::{Barrier, Memory, Word};
+
+/// A kept header that no record can have: sends the next read to the cold path.
+const DETOUR: u64 = u64::MAX;
+
+/// Why a receive yields no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Nothing there now.
+    Empty,
+    /// This many records were overwritten before this lossy reader came to them; it goes on behind them.
+    Lagged(u64),
+    /// The writer has closed the ring, and everything is read.
+    Closed,
+    /// The writer went on without this lossless reader. Final.
+    Evicted,
+    /// The words at this position cannot be a record: the segment is damaged. Final.
+    Corrupt {
+        /// Where.
+        position: u64,
+        /// The header word found there.
+        header: u64,
+    },
+}
+
+/// A record that was read and judged whole. It counts as received once it is [released](Reader::release).
+#[derive(Clone, Copy, Debug)]
+pub struct Read<T> {
+    /// What the copy made of it.
+    pub value: T,
+    /// The first word of the payload.
+    pub payload: Word,
+    /// Bytes of payload.
+    pub len: usize,
+    /// Its number, counted from the start of the ring.
+    pub sequence: u64,
+}
+
+/// One reader of a ring.
+#[derive(Debug)]
+pub struct Reader<M: Memory> {
+    pub(super) ring: Ring<M>,
+    /// `None`: a follower, which nobody can see.
+    pub(super) registry: Option<Registry<M>>,
+    pub(super) barrier: Barrier,
+    pub(super) slot: Option<u64>,
+    lossless: bool,
+    resume: Start,
+    pub(super) position: u64,
+    pub(super) sequence: u64,
+    /// The header at the position if it was seen to be there, else 0.
+    header: u64,
+    /// The cursor as it stands in the slot.
+    cursor: u64,
+    /// A loss that was found and is yet to be told.
+    owed: u64,
+    ended: Option<Stop>,
+}
+
+impl<M: Memory> Reader<M> {
+    /// A reader that stands at a boundary: made by the joins.
+    pub(super) fn at(
+        ring: Ring<M>,
+        registry: Option<Registry<M>>,
+        lossless: bool,
+        slot: Option<u64>,
+        barrier: Barrier,
+        start: Boundary,
+    ) -> Self {
+        let Boundary { position, sequence } = start;
+        let (header, cursor, owed, ended, resume) = (0, position, 0, None, Start::Middle);
+        Reader { ring, registry, barrier, slot, lossless, resume, position, sequence, header, cursor, owed, ended }
+    }
+
+    /// Reads the record at the position: `copy` is given the payload's first word and its length, which lie within the
+    /// data area but may be garbage; what it makes of it is returned only if it was whole. One load of the header, one
+    /// of `limit`, and what `copy` loads. Does not block; loops a bounded number of times, over pads and resyncs.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    #[inline(always)]
+    pub fn read<T>(&mut self, mut copy: impl FnMut(&M, Word, usize) -> T) -> Result<Read<T>, Stop> {
+        for _ in 0..MAX_RESTARTS {
+            if self.header == 0 {
+                // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
+                self.header = self.ring.memory.load(self.ring.layout.data(self.position), Acquire, Site::Header);
+            }
+            if let Header::Data { len, .. } = self.geometry().read_header(self.header, self.position) {
+                let payload = self.ring.layout.data(self.position).plus(1);
+                let value = copy(&self.ring.memory, payload, len);
+                if self.still_whole() {
+                    return Ok(Read { value, payload, len, sequence: self.sequence });
+                }
+            }
+            self.settle()?;
+        }
+        Err(Stop::Empty)
+    }
+
+    /// Counts the record that [`read`](Self::read) found as received and goes on behind it.
+    #[inline(always)]
+    pub fn release(&mut self) {
+        let Header::Data { size, .. } = self.geometry().read_header(self.header, self.position) else { return };
+        self.position += size;
+        self.sequence += 1;
+        self.header = 0;
+        if self.lossless {
+            self.peek();
+        }
+    }
+
+    /// The one rule: is everything that was read at the position so far what the writer committed there?
+    #[inline(always)]
+    fn still_whole(&self) -> bool {
+        let Ring { memory, layout } = &self.ring;
+        // Acquire (P2): pairs with `LimitFence`. If any load before this fence saw a byte of the next lap, the load
+        // behind it sees the `limit` that allowed the writer to store it.
+        memory.fence(Acquire, Site::ReadFence);
+        // Relaxed: ordered by the fence.
+        let limit = memory.load(layout.limit(), Relaxed, Site::LimitLook);
+        limit.wrapping_sub(self.position) <= layout.geometry.capacity
+    }
+
+    /// A lossless reader looks at the next header: if the ring runs dry, or enough is read, it gives the room back. So a
+    /// reader that has taken the last record never holds the writer back.
+    #[inline(always)]
+    fn peek(&mut self) {
+        // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
+        self.header = self.ring.memory.load(self.ring.layout.data(self.position), Acquire, Site::Peek);
+        if self.header == 0 || self.position - self.cursor >= self.geometry().capacity / 8 {
+            self.settle_cursor();
+        } else if self.geometry().read_header(self.header, self.position) == (Header::Pad { size: self.room() }) {
+            self.peek_behind_pad();
+        }
+    }
+
+    fn room(&self) -> u64 {
+        self.geometry().room_to_end(self.position)
+    }
+
+    /// A pad holds nothing for anybody: the reader must not stop before it, or it would hold the writer back.
+    #[cold]
+    fn peek_behind_pad(&mut self) {
+        if self.still_whole() {
+            self.position += self.room();
+            self.peek();
+        }
+    }
+
+    /// Stores the cursor if it moved, and wakes the writer if that sleeps.
+    pub(super) fn settle_cursor(&mut self) {
+        if !self.lossless || self.cursor == self.position {
+            return;
+        }
+        let (Some(registry), Some(slot)) = (&self.registry, self.slot) else { return };
+        self.cursor = self.position;
+        // Release (P5): pairs with `SlotCursorLook`; the loads of everything below it are over (I2).
+        registry.memory.store(registry.layout.slot_cursor(slot), self.position, Release, Site::Cursor);
+        self.notify_writer();
+    }
+
+    /// The cold part of `read`: what stands at the position is no whole record. `Ok`: start again.
+    #[cold]
+    #[inline(never)]
+    fn settle(&mut self) -> Result<(), Stop> {
+        if let Some(stop) = self.ended {
+            return Err(stop);
+        }
+        if self.owed > 0 {
+            self.header = 0;
+            return Err(Stop::Lagged(core::mem::take(&mut self.owed)));
+        }
+        if !self.still_whole() {
+            return self.lapped();
+        }
+        match self.geometry().read_header(self.header, self.position) {
+            // Cannot come true: `limit` only grows, so what is whole now was whole before.
+            Header::Data { .. } => Ok(()),
+            Header::Pad { size } => {
+                self.position += size;
+                self.header = 0;
+                Ok(())
+            }
+            Header::Impossible => {
+                let (position, header) = (self.position, self.header);
+                Err(self.end(Stop::Corrupt { position, header }))
+            }
+            Header::Empty => {
+                // A lossless reader that came here over a pad gives its room back.
+                self.settle_cursor();
+                self.closed_or_empty()
+            }
+        }
+    }
+
+    /// `closed` is loaded BEFORE the header that is found empty: whatever was committed before the close is received.
+    fn closed_or_empty(&mut self) -> Result<(), Stop> {
+        let Ring { memory, layout } = &self.ring;
+        // Acquire (P11): pairs with `Close`.
+        if memory.load(layout.closed(), Acquire, Site::ClosedLook) == 0 {
+            return Err(Stop::Empty);
+        }
+        // Acquire (P1): as `Header`.
+        self.header = memory.load(layout.data(self.position), Acquire, Site::HeaderAfterClosed);
+        if self.header != 0 {
+            return Ok(());
+        }
+        if self.still_whole() { Err(Stop::Closed) } else { self.lapped() }
+    }
+
+    /// The writer has overwritten what this reader wanted.
+    fn lapped(&mut self) -> Result<(), Stop> {
+        if self.lossless {
+            return Err(self.end(Stop::Evicted));
+        }
+        self.header = 0;
+        let Some(Boundary { position, sequence }) = join::find(&self.ring, self.resume) else {
+            // The writer outran every look. The next call tries again.
+            return Err(Stop::Empty);
+        };
+        let lost = sequence.wrapping_sub(self.sequence);
+        if position <= self.position || lost > position - self.position {
+            // A boundary that is still valid lies behind one that is not, and no further in records than in bytes.
+            return Err(self.end(Stop::Corrupt { position, header: 0 }));
+        }
+        (self.position, self.sequence) = (position, sequence);
+        // I3: exactly. None if only a pad was overwritten.
+        if lost == 0 { Ok(()) } else { Err(Stop::Lagged(lost)) }
+    }
+
+    fn end(&mut self, stop: Stop) -> Stop {
+        self.ended = Some(stop);
+        self.header = DETOUR;
+        stop
+    }
+
+    /// Makes the next read tell a loss again: for a caller that had records to hand out first.
+    pub fn owe(&mut self, lost: u64) {
+        self.owed = lost;
+        self.header = DETOUR;
+    }
+
+    /// Gives the slot back. The reader is done; called on drop by whoever owns it, but not in a forked child.
+    pub fn leave(&mut self) {
+        if let (Some(registry), Some(slot)) = (&self.registry, self.slot.take()) {
+            registry.leave(slot);
+            self.notify_writer();
+        }
+        self.ended.get_or_insert(Stop::Closed);
+        self.header = DETOUR;
+    }
+
+    /// Where a lossy reader goes on after it was lapped; [`Start::Middle`] unless set.
+    pub fn set_resume(&mut self, resume: Start) {
+        self.resume = resume;
+    }
+
+    /// The sizes.
+    #[inline(always)]
+    pub fn geometry(&self) -> &Geometry {
+        &self.ring.layout.geometry
+    }
+
+    /// The ring segment's words.
+    pub fn memory(&self) -> &M {
+        &self.ring.memory
+    }
+
+    /// Position of the next record.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Sequence number of the next record.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Does this reader hold the writer back?
+    pub fn is_lossless(&self) -> bool {
+        self.lossless
+    }
+
+    /// Does it hold a slot, so that the writer counts it?
+    pub fn is_counted(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// Records published and not read, at least; exact when the writer is idle. Walks the last block.
+    pub fn lag(&self) -> u64 {
+        join::newest(&self.ring).map_or(0, |newest| newest.sequence.saturating_sub(self.sequence))
+    }
+}

@@ -1,0 +1,319 @@
+//! The writer: reserve, fill, commit; batches; the slow path once per block.
+//!
+//! The writer keeps its position, sequence number, announced and limit in private memory: it never reads back what it
+//! published, and of what others write only one flag on the fast path and the slots in the slow path.
+//!
+//! ```text
+//!   reserve(len) ──▶ fill the payload ──▶ commit          a reservation that is dropped is an abort: nothing to undo,
+//!      │                                                  the header word at the position is still 0
+//!      └─ no room below `limit`, or the end of the lap ──▶ make_way: pad, slow path (cold)
+//! ```
+
+use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+
+use super::{Boundary, Registry, Ring, Site, cell, notify};
+use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout, RingLayout};
+use crate::memory::{Barrier, Memory, Word};
+
+/// Why a record could not be published now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A lossless reader has not read far enough.
+    Full,
+    /// The payload is longer than [`Geometry::max_payload`].
+    TooLarge,
+    /// The position reached [`MAX_POSITION`].
+    Exhausted,
+}
+
+/// Room for one record at the writer's position.
+#[derive(Debug)]
+#[must_use = "a reservation that is not committed was never there"]
+pub struct Reserved {
+    payload: Word,
+    len: usize,
+}
+
+impl Reserved {
+    /// The first word of the payload.
+    #[must_use]
+    pub fn payload(&self) -> Word {
+        self.payload
+    }
+
+    /// Bytes of payload that fit.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// A record may be empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The first record of a batch: filled, but not committed while the ones behind it are being stored.
+#[derive(Clone, Copy, Debug)]
+struct Staged {
+    at: Word,
+    header: u64,
+}
+
+/// The one writer of a ring.
+#[derive(Debug)]
+pub struct Writer<M> {
+    pub(super) ring: Ring<M>,
+    pub(super) registry: Registry<M>,
+    pub(super) barrier: Barrier,
+    /// Where the next record goes.
+    position: u64,
+    /// The sequence number of the next record.
+    sequence: u64,
+    /// The next record may reach up to here without a look at anything: at most `limit` less the zero ahead, and at most
+    /// the end of the lap. Never below the position.
+    clear_to: u64,
+    announced: u64,
+    limit: u64,
+    /// The head cell that is written next, and the position in the one that was written last.
+    head: usize,
+    head_position: u64,
+    /// The block of the last checkpoint, counted from position 0.
+    checkpoint_block: u64,
+    /// The wake word's value.
+    pub(super) wake: u64,
+    staged: Option<Staged>,
+}
+
+impl<M: Memory> Writer<M> {
+    /// The writer of a freshly formatted ring. `registered`: this process can be interrupted by `membarrier`, so that its
+    /// fast path needs no fence.
+    pub fn new(ring: Ring<M>, registry: Registry<M>, registered: bool) -> Writer<M> {
+        let barrier = notify::fast_side(Barrier::Asymmetric, registered);
+        // Relaxed: before the first publish, and a reader that misses it uses fences, which are never wrong for it
+        // but for one slice.
+        let mode = u64::from(barrier == Barrier::Asymmetric);
+        ring.memory.store(ring.layout.barrier_mode(), mode, Relaxed, Site::ModeStore);
+        let start = ring.layout.geometry.start;
+        Writer {
+            barrier,
+            position: start,
+            sequence: 0,
+            clear_to: start,
+            announced: start,
+            limit: start,
+            head: 0,
+            head_position: start,
+            checkpoint_block: start / ring.layout.geometry.block(),
+            wake: 0,
+            staged: None,
+            ring,
+            registry,
+        }
+    }
+
+    /// Publishes one record; answers its sequence number. For `n` words of payload: n + 2 stores and 1 load.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was published.
+    #[inline(always)]
+    pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, Refused> {
+        let reserved = self.reserve(payload.len())?;
+        self.ring.memory.copy_in(reserved.payload, payload);
+        Ok(self.commit(reserved))
+    }
+
+    /// Makes room for a record of `len` bytes of payload. To abort, drop the result.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    #[inline(always)]
+    pub fn reserve(&mut self, len: usize) -> Result<Reserved, Refused> {
+        if self.geometry().record_size(len) > self.clear_to - self.position {
+            self.make_way(len)?;
+        }
+        Ok(Reserved { payload: self.ring.layout.data(self.position).plus(1), len })
+    }
+
+    /// Uses only the first `len` bytes of a reservation.
+    pub fn truncate(&self, reserved: &mut Reserved, len: usize) {
+        reserved.len = reserved.len.min(len);
+    }
+
+    /// Commits a filled reservation; answers its sequence number.
+    #[inline(always)]
+    pub fn commit(&mut self, reserved: Reserved) -> u64 {
+        let Ring { memory, layout } = &self.ring;
+        let next = self.position + layout.geometry.record_size(reserved.len);
+        // Zero ahead, BEFORE the commit: a reader that follows the chain finds 0 there until the next commit (I1).
+        // Relaxed: ordered by the commit's release.
+        memory.store(layout.data(next), 0, Relaxed, Site::ZeroAhead);
+        // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
+        memory.store(layout.data(self.position), Geometry::data_header(reserved.len), Release, Site::Commit);
+        self.position = next;
+        let sequence = self.sequence;
+        self.sequence += 1;
+        self.notify();
+        sequence
+    }
+
+    /// Stores one record of a batch, visible at the next [`flush`](Self::flush) at the latest; answers its sequence number.
+    ///
+    /// # Errors
+    /// [`Refused`]; what was staged before is committed if this needed the slow path.
+    #[inline]
+    pub fn stage(&mut self, payload: &[u8]) -> Result<u64, Refused> {
+        let reserved = self.reserve(payload.len())?;
+        let Ring { memory, layout } = &self.ring;
+        memory.copy_in(reserved.payload, payload);
+        let (at, header) = (layout.data(self.position), Geometry::data_header(payload.len()));
+        if self.staged.is_none() {
+            self.staged = Some(Staged { at, header });
+        } else {
+            // Relaxed: nobody gets here but over the first record's header, whose release covers it (P1). No zero ahead
+            // either: the next header overwrites it, and `flush` stores the last one.
+            memory.store(at, header, Relaxed, Site::StagedHeader);
+        }
+        self.position += layout.geometry.record_size(payload.len());
+        let sequence = self.sequence;
+        self.sequence += 1;
+        Ok(sequence)
+    }
+
+    /// Commits all staged records at once.
+    #[inline]
+    pub fn flush(&mut self) {
+        let Some(Staged { at, header }) = self.staged.take() else { return };
+        let Ring { memory, layout } = &self.ring;
+        // Relaxed: ordered by the commit's release, like the zero ahead of `commit`.
+        memory.store(layout.data(self.position), 0, Relaxed, Site::ZeroAhead);
+        // Release (P1): the whole batch.
+        memory.store(at, header, Release, Site::Commit);
+        self.notify();
+    }
+
+    /// Closes the ring: readers get `Closed` once they have read everything. Wakes all, whether a flag is set or not.
+    pub fn close(&mut self) {
+        self.flush();
+        // Release (P11): pairs with `ClosedLook`; behind the last commit.
+        self.ring.memory.store(self.ring.layout.closed(), 1, Release, Site::Close);
+        self.wake_readers();
+    }
+
+    /// Sleeps until there may be room for `len` bytes of payload, for a slice at most. The look that it takes before it
+    /// sleeps announces and scans anew (P3 and P9 at once).
+    pub fn park_for_room(&mut self, len: usize, slice: core::time::Duration) {
+        self.park(slice, |writer| writer.make_way(len).is_ok());
+    }
+
+    /// The cold part of `reserve`: a pad at the end of the lap, the slow path below the limit.
+    #[cold]
+    #[inline(never)]
+    fn make_way(&mut self, len: usize) -> Result<(), Refused> {
+        // A slow path must not stand over an uncommitted first record.
+        self.flush();
+        let geometry = self.geometry();
+        let (capacity, room, size) =
+            (geometry.capacity, geometry.room_to_end(self.position), geometry.record_size(len));
+        if len as u64 > geometry.max_payload() {
+            return Err(Refused::TooLarge);
+        }
+        if self.position > MAX_POSITION {
+            return Err(Refused::Exhausted);
+        }
+        let pad = if size > room { room } else { 0 };
+        let total = pad + size + RECORD_HEADER_BYTES;
+        debug_assert!(total <= capacity, "max_payload leaves room for pad and zero ahead");
+        if self.position + total > self.limit {
+            self.slow_path(total);
+            if self.position + total > self.limit {
+                return Err(Refused::Full);
+            }
+        }
+        if pad > 0 {
+            self.wrap(pad);
+        }
+        let geometry = self.geometry();
+        let end_of_lap = self.position + geometry.room_to_end(self.position);
+        // A record that is too large must come here, too.
+        let largest = self.position + geometry.record_size(geometry.max_payload() as usize);
+        self.clear_to = end_of_lap.min(self.limit - RECORD_HEADER_BYTES).min(largest);
+        Ok(())
+    }
+
+    /// Fills the rest of the data area and goes on at its start, AT ONCE: an abort, or a slow path, must not stand before
+    /// a committed pad.
+    fn wrap(&mut self, pad: u64) {
+        let Ring { memory, layout } = &self.ring;
+        // Relaxed: the zero ahead of the pad, ordered by its release.
+        memory.store(layout.data(self.position + pad), 0, Relaxed, Site::WrapZero);
+        // Release (P1): as `Commit`.
+        memory.store(layout.data(self.position), Geometry::pad_header(pad), Release, Site::PadCommit);
+        self.position += pad;
+        self.clear_to = self.position;
+    }
+
+    /// Raises `limit` as far as the lossless readers allow. About once per block; a full fence and one load per slot that
+    /// was ever lossless.
+    fn slow_path(&mut self, total: u64) {
+        let Ring { memory, layout } = &self.ring;
+        let (capacity, block) = (layout.geometry.capacity, layout.geometry.block());
+        let here = Boundary { position: self.position, sequence: self.sequence };
+        // What a successor trusts, and where "newest" starts. Alternating, so that one always stands.
+        if self.head_position != here.position {
+            cell::write(memory, layout.head_cell(self.head), here);
+            self.head ^= 1;
+            self.head_position = here.position;
+        }
+        // Never beyond position + capacity: this position stays valid, so there is always a boundary to join at.
+        let goal = (here.position + total + block).min(here.position + capacity);
+        self.announced = self.announced.max(goal);
+        // Relaxed: ordered before the scan by the fence.
+        memory.store(layout.announced(), self.announced, Relaxed, Site::Announce);
+        // SeqCst (P3): pairs with `JoinFence`.
+        memory.fence(SeqCst, Site::AnnounceFence);
+        let smallest = self.registry.smallest_cursor(here.position, self.limit, capacity);
+        let allowed = smallest.map_or(self.announced, |cursor| self.announced.min(cursor + capacity));
+        self.limit = self.limit.max(allowed);
+        // Relaxed: ordered before what it allows by the fence.
+        memory.store(layout.limit(), self.limit, Relaxed, Site::Limit);
+        // Release (P2): pairs with `ReadFence`. Only after it may bytes below limit - capacity be overwritten.
+        memory.fence(Release, Site::LimitFence);
+        if here.position / block != self.checkpoint_block {
+            self.checkpoint_block = here.position / block;
+            cell::write(memory, layout.checkpoint_at(here.position), here);
+        }
+    }
+
+    /// The sizes.
+    #[inline(always)]
+    pub fn geometry(&self) -> &Geometry {
+        &self.ring.layout.geometry
+    }
+
+    /// The ring segment's words, to fill a reservation through.
+    pub fn memory(&self) -> &M {
+        &self.ring.memory
+    }
+
+    /// Where the next record goes.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The sequence number of the next record.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Readers that hold a slot.
+    pub fn reader_count(&self) -> u64 {
+        self.registry.count()
+    }
+
+    /// The layouts of both segments.
+    pub fn layouts(&self) -> (&RingLayout, &RegistryLayout) {
+        (&self.ring.layout, &self.registry.layout)
+    }
+}

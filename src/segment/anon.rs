@@ -1,0 +1,117 @@
+//! A ring in anonymous shared memory: it has no name, and a child that forks after the create shares it.
+
+use std::ffi::c_void;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use super::Segments;
+use crate::error::CreateError;
+use crate::layout::Geometry;
+use crate::memory::Backing;
+
+/// A shared anonymous mapping. (`memmap2` makes private ones only, of which a fork gets a copy.)
+struct Anonymous {
+    base: NonNull<c_void>,
+    bytes: NonZeroUsize,
+}
+
+// SAFETY: the mapping belongs to this value, which hands out nothing but its address.
+unsafe impl Send for Anonymous {}
+// SAFETY: as above; `&self` only answers the address and the size.
+unsafe impl Sync for Anonymous {}
+
+// SAFETY: `base` is the address of a mapping of `bytes` bytes, page-aligned, zeroed by the kernel, readable and
+// writable, unmapped by `drop` only; this type forms no reference to it. Only forks share it, through this crate.
+unsafe impl Backing for Anonymous {
+    fn base(&self) -> *mut u64 {
+        self.base.as_ptr().cast()
+    }
+
+    fn words(&self) -> usize {
+        self.bytes.get() / 8
+    }
+
+    fn writable(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for Anonymous {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map` with this length; nobody uses the address after its `Backing` is gone.
+        let _ = unsafe { munmap(self.base, self.bytes.get()) };
+    }
+}
+
+fn map(bytes: u64) -> Result<Arc<dyn Backing>, Errno> {
+    let bytes = usize::try_from(bytes).ok().and_then(NonZeroUsize::new).ok_or(Errno::ENOMEM)?;
+    // SAFETY: a new mapping at an address that the kernel chooses touches nothing that exists.
+    let base =
+        unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) }?;
+    Ok(Arc::new(Anonymous { base, bytes }))
+}
+
+/// Creates a ring for this process and the children that it forks from now on.
+///
+/// # Errors
+/// A geometry that no ring can have, or more than there is memory.
+pub(crate) fn create(geometry: Geometry) -> Result<Segments, CreateError> {
+    let layouts = super::layouts(geometry)?;
+    let needed = layouts.0.length + layouts.1.length;
+    super::check_memory(None, needed)?;
+    let segment = |length| {
+        map(length).map_err(|errno| match errno {
+            Errno::ENOMEM => {
+                CreateError::NoSpace { path: None, needed, available: super::memory_available().unwrap_or(0) }
+            }
+            errno => CreateError::Io { path: None, doing: "map shared memory", source: io::Error::from(errno) },
+        })
+    };
+    Ok(Segments::unnamed(segment(layouts.0.length)?, segment(layouts.1.length)?, layouts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{MAX_CAPACITY_BYTES, RingLayout, load_header};
+    use crate::memory::{Mapped, Memory, Word};
+    use crate::ring::Site;
+    use crate::segment::tests::geometry;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+    use std::sync::atomic::Ordering::SeqCst;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no shared mappings")]
+    fn a_forked_child_shares_the_words() {
+        let segments = create(geometry()).expect("a small ring");
+        let ring = Mapped::new(segments.ring);
+        assert_eq!(RingLayout::parse(&load_header(&ring), segments.ring_layout.length), Ok(segments.ring_layout));
+        let last = Word(ring.words() - 1);
+        // SAFETY: the child only stores a word and ends: it allocates nothing and takes no lock.
+        match unsafe { fork() }.expect("a fork") {
+            ForkResult::Child => {
+                ring.store(last, 42, SeqCst, Site::Commit);
+                // SAFETY: ends the child without running what belongs to the parent.
+                unsafe { nix::libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0))),
+        }
+        assert_eq!(ring.load(last, SeqCst, Site::Header), 42);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no shared mappings")]
+    fn more_than_the_memory_is_refused() {
+        // Nothing is allocated: on a machine of a larger memory than the largest ring there is nothing to see.
+        if super::super::memory_available().is_some_and(|available| available < MAX_CAPACITY_BYTES) {
+            let huge = Geometry { capacity: MAX_CAPACITY_BYTES, ..geometry() };
+            assert!(matches!(create(huge), Err(CreateError::NoSpace { path: None, .. })));
+        }
+    }
+}

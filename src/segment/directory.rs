@@ -1,0 +1,368 @@
+//! Named rings: a ring is a directory with its name, under the ring directory.
+//!
+//! ```text
+//!   /dev/shm/shmcast/            the ring directory: SHMCAST_DIR, or this one, made when it is missing
+//!     prices/                    one ring, there whole or not at all: built as `.prices.7.9f.tmp`, then renamed
+//!       ring  registry           the two segments
+//!       lease                    empty; the writer's lock will be on it
+//! ```
+//!
+//! The ring directory is made for one user, mode 0700. One that users share must be made beforehand, with the sticky
+//! bit, as for `/tmp`; making such ones is for a later version. The default one is removed again with its last ring.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open as open_path, openat};
+use nix::sys::stat::{Mode, SFlag, fchmod, mkdirat};
+use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
+
+use super::Segments;
+use super::place::{Place, Temporary, build, create_error, open_error, remove_error, stat_at, temporary_name};
+use crate::error::{CreateError, OpenError, RemoveError};
+use crate::layout::{Geometry, RegistryLayout, RingLayout};
+
+const DEFAULT_RING_DIRECTORY: &str = "/dev/shm/shmcast";
+const MAX_NAME_BYTES: usize = 200;
+/// How often a create makes the ring directory again that another process has just removed, because it was empty.
+const MAX_ATTEMPTS: usize = 100;
+
+const RING: &str = "ring";
+const REGISTRY: &str = "registry";
+const LEASE: &str = "lease";
+
+/// Only to reach what is in it: works without permission to list it.
+const REACH: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// Creates a named ring. Costs as [`file::create`](super::file::create).
+///
+/// # Errors
+/// See [`CreateError`]; nothing is left behind.
+pub(crate) fn create(name: &str, geometry: Geometry) -> Result<Segments, CreateError> {
+    create_in(&ring_directory(), name, geometry)
+}
+
+/// Opens a named ring that another process created. Never formats, never waits.
+///
+/// # Errors
+/// See [`OpenError`].
+pub(crate) fn open(name: &str) -> Result<Segments, OpenError> {
+    open_in(&ring_directory(), name)
+}
+
+/// Removes a named ring, or what a killed remove left of one. Processes that have it open keep what they have mapped.
+///
+/// # Errors
+/// See [`RemoveError`]; what is not a ring of this user's is left alone.
+pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
+    remove_in(&ring_directory(), name)
+}
+
+/// Where named rings are.
+fn ring_directory() -> PathBuf {
+    let chosen = std::env::var_os("SHMCAST_DIR").filter(|path| !path.is_empty());
+    let chosen = PathBuf::from(chosen.unwrap_or_else(|| DEFAULT_RING_DIRECTORY.into()));
+    // Absolute, so that the paths that are kept outlive a change of the working directory.
+    std::path::absolute(&chosen).unwrap_or(chosen)
+}
+
+/// The rule that a name breaks. A good one is one component of a path, and shows up in a terminal as it is.
+fn broken_rule(name: &str) -> Option<&'static str> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        Some("1 to 200 bytes long")
+    } else if name.starts_with('.') {
+        Some("without a dot in front")
+    } else if !name.bytes().all(known) {
+        Some("made of ASCII letters, digits, '.', '_' and '-' only")
+    } else {
+        None
+    }
+}
+
+fn create_in(rings: &Path, name: &str, geometry: Geometry) -> Result<Segments, CreateError> {
+    if let Some(rule) = broken_rule(name) {
+        return Err(CreateError::InvalidName { name: name.to_owned(), rule });
+    }
+    let layouts = super::layouts(geometry)?;
+    build_in(rings, name, layouts).inspect_err(|_| tidy(rings))
+}
+
+fn build_in(rings: &Path, name: &str, layouts: (RingLayout, RegistryLayout)) -> Result<Segments, CreateError> {
+    let path = rings.join(name);
+    let failed = |doing| {
+        let path = &path;
+        move |errno| create_error(errno, path, doing)
+    };
+    // Declared in this order: what is in the new directory is removed before the directory itself.
+    let (home, hidden) = enter(rings, name)?;
+    let mut aside = Temporary::new(home.as_fd(), hidden.clone(), UnlinkatFlags::RemoveDir);
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let inner = openat(&home, hidden.as_os_str(), flags, Mode::empty()).map_err(failed("open the directory of"))?;
+    fchmod(&inner, Mode::S_IRWXU).map_err(failed("set the mode of"))?;
+    let built = build(inner.as_fd(), [RING.into(), REGISTRY.into()], &path, layouts)?;
+    let (lease, _) = Temporary::file(inner.as_fd(), LEASE.into()).map_err(failed("create a file for"))?;
+    aside.rename(name.as_ref()).map_err(failed("rename into place"))?;
+    aside.keep();
+    lease.keep();
+    Ok(built.keep([path.join(RING), path.join(REGISTRY)], Some(path)))
+}
+
+/// Opens the ring directory, made if it is missing, with a new directory of a hidden name in it (from then on nobody
+/// takes the ring directory for empty).
+fn enter(rings: &Path, name: &str) -> Result<(OwnedFd, std::ffi::OsString), CreateError> {
+    let hidden = temporary_name(name.as_ref())?;
+    for _ in 0..MAX_ATTEMPTS {
+        match mkdir(rings, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(create_error(errno, rings, "create the ring directory")),
+        }
+        let home = match reach(rings) {
+            Err(Errno::ENOENT) => continue,
+            home => home.map_err(|errno| create_error(errno, rings, "open the ring directory"))?,
+        };
+        // An early answer, before any work; the rename is what decides.
+        if stat_at(&home, name.as_ref()).is_ok() {
+            return Err(CreateError::NameTaken { path: rings.join(name) });
+        }
+        match mkdirat(&home, hidden.as_os_str(), Mode::S_IRWXU) {
+            Err(Errno::ENOENT) => {}
+            made => {
+                made.map_err(|errno| create_error(errno, rings, "create a directory in"))?;
+                return Ok((home, hidden));
+            }
+        }
+    }
+    let source = io::Error::from(Errno::ENOENT);
+    Err(CreateError::Io { path: Some(rings.to_owned()), doing: "keep the ring directory", source })
+}
+
+/// Opens the ring directory. Anybody may write to /dev/shm, so no link is followed to the default one.
+fn reach(rings: &Path) -> Result<OwnedFd, Errno> {
+    let extra = if rings == Path::new(DEFAULT_RING_DIRECTORY) { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+    open_path(rings, REACH | extra, Mode::empty())
+}
+
+/// The two files of a named ring. A link in place of its directory is not followed.
+fn place(rings: &Path, name: &str) -> Result<Place, Errno> {
+    let directory = openat(reach(rings)?, name, REACH | OFlag::O_NOFOLLOW, Mode::empty())?;
+    Ok(Place { directory, ring: RING.into(), registry: REGISTRY.into(), shown: rings.join(name) })
+}
+
+fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {
+    if let Some(rule) = broken_rule(name) {
+        return Err(OpenError::InvalidName { name: name.to_owned(), rule });
+    }
+    let path = rings.join(name);
+    place(rings, name).map_err(|errno| open_error(errno, &path, "open the directory of"))?.open(path)
+}
+
+fn remove_in(rings: &Path, name: &str) -> Result<(), RemoveError> {
+    if let Some(rule) = broken_rule(name) {
+        return Err(RemoveError::InvalidName { name: name.to_owned(), rule });
+    }
+    let path = rings.join(name);
+    let failed = |errno| remove_error(errno, &path, "remove");
+    let removed = place(rings, name).map_err(failed)?.remove();
+    if !matches!(removed, Ok(()) | Err(RemoveError::NotFound { .. })) {
+        return removed;
+    }
+    match (sweep(&path), removed) {
+        // Without its segments it may be what a killed remove left, but not with anything else in it.
+        (Err(Errno::ENOTEMPTY | Errno::EEXIST), Err(_)) => {
+            Err(RemoveError::NotARing { path, reason: "it is a directory without a ring in it" })
+        }
+        // Another remove was faster.
+        (Err(Errno::ENOENT), removed) => removed,
+        (swept, _) => swept.map_err(failed),
+    }
+}
+
+/// Removes the directory of a named ring whose segments are gone: it never gets others, because a ring is renamed
+/// into place with its directory. Any other directory is left alone.
+pub(super) fn sweep(path: &Path) -> Result<(), Errno> {
+    let directory = open_path(path, REACH | OFlag::O_NOFOLLOW, Mode::empty())?;
+    let gone = |name: &str| stat_at(&directory, OsStr::new(name)).err() == Some(Errno::ENOENT);
+    if !gone(RING) || !gone(REGISTRY) {
+        return Err(Errno::ENOTEMPTY);
+    }
+    // What is not an empty file is not a lease.
+    let regular = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+    if stat_at(&directory, OsStr::new(LEASE)).is_ok_and(|stat| regular(stat.st_mode) && stat.st_size == 0) {
+        unlinkat(&directory, LEASE, UnlinkatFlags::NoRemoveDir)?;
+    }
+    // Whatever has the name by now, it stays if there is anything in it.
+    unlinkat(nix::fcntl::AT_FDCWD, path, UnlinkatFlags::RemoveDir)?;
+    if let Some(rings) = path.parent() {
+        tidy(rings);
+    }
+    Ok(())
+}
+
+/// Removes the default ring directory if it is empty.
+fn tidy(rings: &Path) {
+    if rings == Path::new(DEFAULT_RING_DIRECTORY) {
+        let _ = unlinkat(nix::fcntl::AT_FDCWD, rings, UnlinkatFlags::RemoveDir);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(miri))] // Miri has no shared mappings.
+mod tests {
+    use super::*;
+    use crate::segment::tests::{geometry, names_in};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a directory")
+    }
+
+    fn made(rings: &Path, name: &str) -> Segments {
+        create_in(rings, name, geometry()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_ring_is_there_whole_or_not_at_all() {
+        let directory = directory();
+        // Made when it is missing.
+        let rings = directory.path().join("rings");
+        assert!(matches!(open_in(&rings, "a"), Err(OpenError::NotFound { .. })));
+        assert!(matches!(remove_in(&rings, "a"), Err(RemoveError::NotFound { .. })));
+        let writer = made(&rings, "a");
+        assert!(matches!(open_in(&rings, "b"), Err(OpenError::NotFound { .. })));
+        let reader = open_in(&rings, "a").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(names_in(&rings), ["a"]);
+        assert_eq!(names_in(&rings.join("a")), [LEASE, REGISTRY, RING]);
+        for (path, mode) in [("", 0o700), ("a", 0o700), ("a/ring", 0o600), ("a/registry", 0o600), ("a/lease", 0o600)] {
+            assert_eq!(fs::metadata(rings.join(path)).unwrap().permissions().mode() & 0o7777, mode, "{path}");
+        }
+        assert_eq!(writer.ring_layout, reader.ring_layout);
+        assert_eq!(reader.path, Some(rings.join("a")));
+        assert_eq!(writer.path, reader.path);
+        assert!(writer.trusted && reader.trusted && writer.ring.base() != reader.ring.base());
+        assert!(matches!(create_in(&rings, "a", geometry()), Err(CreateError::NameTaken { .. })));
+        assert_eq!(names_in(&rings), ["a"], "no temporaries");
+        remove_in(&rings, "a").expect("a ring of ours");
+        assert!(names_in(&rings).is_empty(), "remove removes everything");
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_ring_is_not_followed() {
+        let directory = directory();
+        let rings = directory.path();
+        let _writer = made(rings, "a");
+        symlink("a", rings.join("b")).unwrap();
+        assert!(matches!(create_in(rings, "b", geometry()), Err(CreateError::NameTaken { .. })));
+        assert!(matches!(open_in(rings, "b"), Err(OpenError::NotARing { .. })));
+        assert!(matches!(remove_in(rings, "b"), Err(RemoveError::NotARing { .. })));
+        assert_eq!(names_in(&rings.join("a")).len(), 3);
+        assert_eq!(names_in(rings), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_not_a_ring_is_left_alone() {
+        let directory = directory();
+        let rings = directory.path();
+        fs::write(rings.join("file"), "precious").unwrap();
+        fs::create_dir(rings.join("foreign")).unwrap();
+        fs::write(rings.join("foreign/lease"), "precious").unwrap();
+        for name in ["file", "foreign"] {
+            assert!(matches!(create_in(rings, name, geometry()), Err(CreateError::NameTaken { .. })));
+            assert!(open_in(rings, name).is_err());
+            assert!(matches!(remove_in(rings, name), Err(RemoveError::NotARing { .. })), "{name}");
+        }
+        for path in ["file", "foreign/lease"] {
+            assert_eq!(fs::read(rings.join(path)).unwrap(), b"precious");
+        }
+        assert_eq!(names_in(rings), ["file", "foreign"]);
+    }
+
+    #[test]
+    fn a_failing_create_leaves_nothing() {
+        let directory = directory();
+        let rings = directory.path();
+        let bad = Geometry { blocks: 3, ..geometry() };
+        assert!(matches!(create_in(rings, "a", bad), Err(CreateError::Geometry(_))));
+        let huge = Geometry { capacity: crate::layout::MAX_CAPACITY_BYTES, ..geometry() };
+        let free = nix::sys::statvfs::statvfs(rings).unwrap();
+        // Never reserve that much: only where the guard must refuse it.
+        if free.blocks() > 0 && free.blocks_available() * free.fragment_size() < huge.capacity {
+            assert!(matches!(create_in(rings, "a", huge), Err(CreateError::NoSpace { path: Some(_), .. })));
+        }
+        assert!(names_in(rings).is_empty());
+    }
+
+    #[test]
+    fn the_cleanup_of_an_old_ring_leaves_a_new_one_alone() {
+        let directory = directory();
+        let rings = directory.path();
+        let old = made(rings, "a").cleanup.expect("created here");
+        remove_in(rings, "a").unwrap();
+        let new = made(rings, "a").cleanup.expect("created here");
+        old.run();
+        assert_eq!(names_in(&rings.join("a")).len(), 3);
+        assert!(open_in(rings, "a").is_ok());
+        new.run();
+        assert!(names_in(rings).is_empty());
+    }
+
+    #[test]
+    fn what_a_killed_remove_leaves_can_be_removed() {
+        let directory = directory();
+        let rings = directory.path();
+        for gone in [&[RING][..], &[RING, REGISTRY], &[RING, REGISTRY, LEASE]] {
+            let _writer = made(rings, "a");
+            for name in gone {
+                fs::remove_file(rings.join("a").join(name)).unwrap();
+            }
+            assert!(matches!(open_in(rings, "a"), Err(OpenError::NotFound { .. })));
+            remove_in(rings, "a").unwrap_or_else(|error| panic!("{gone:?}: {error}"));
+            assert!(names_in(rings).is_empty());
+        }
+    }
+
+    #[test]
+    fn creates_survive_that_the_default_directory_comes_and_goes() {
+        let rings = Path::new(DEFAULT_RING_DIRECTORY);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                scope.spawn(move || {
+                    let name = format!("unit-test-{}-{thread}", std::process::id());
+                    for _ in 0..50 {
+                        let ring = match create_in(rings, &name, geometry()) {
+                            // Another user's: nothing to see here.
+                            Err(CreateError::Permission { .. }) => return,
+                            ring => ring.unwrap_or_else(|error| panic!("{error}")),
+                        };
+                        assert!(matches!(create_in(rings, &name, geometry()), Err(CreateError::NameTaken { .. })));
+                        ring.cleanup.expect("created here").run();
+                        assert!(!rings.join(&name).exists());
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn names() {
+        let longest = "x".repeat(MAX_NAME_BYTES);
+        for good in ["a", "A-1_b.c", "-", "_", "a..b", longest.as_str()] {
+            assert_eq!(broken_rule(good), None, "{good}");
+        }
+        let longer = "x".repeat(MAX_NAME_BYTES + 1);
+        for bad in ["", ".", "..", ".a", "a/b", "/a", "a b", "a\0", "ä", "a\n", longer.as_str()] {
+            assert!(broken_rule(bad).is_some(), "{bad:?}");
+            let rings = Path::new("/nonexistent");
+            assert!(matches!(create_in(rings, bad, geometry()), Err(CreateError::InvalidName { .. })));
+            assert!(matches!(open_in(rings, bad), Err(OpenError::InvalidName { .. })));
+            assert!(matches!(remove_in(rings, bad), Err(RemoveError::InvalidName { .. })));
+        }
+        let directory = directory();
+        let _writer = made(directory.path(), &longest);
+        assert_eq!(names_in(directory.path()), [longest]);
+    }
+}

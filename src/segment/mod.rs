@@ -1,0 +1,256 @@
+//! Where the bytes come from. Each kind of segment has a file here, which answers with [`Segments`]: the two
+//! segments of one ring, mapped, with layouts that are checked. Called by [`channel`](crate::channel) only; the
+//! protocol never learns which kind it runs on.
+//!
+//! | kind          | where                                  | lifetime                       | permissions | who can join        |
+//! |---------------|----------------------------------------|--------------------------------|-------------|---------------------|
+//! | [`heap`]      | memory of this process                 | the last handle                | -           | threads             |
+//! | [`anon`]      | anonymous shared memory                | the last process that maps it  | -           | forks of the creator |
+//! | [`file`]      | two files of the caller's choosing     | until removed, or the writer's | 0600        | who can open them   |
+//! | [`directory`] | a directory with the name of the ring  | until removed, or the writer's | 0700, 0600  | who can open them   |
+//!
+//! A ring in files is built aside, with its space reserved, and renamed into place: whoever finds it finds it whole,
+//! and never runs into memory that the system cannot provide (which the kernel answers with SIGBUS). What existed
+//! before is never followed, truncated or deleted.
+//!
+//! `unsafe` in these files is mapping only.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::sys::stat::{FileStat, lstat};
+use nix::unistd::{geteuid, unlink};
+
+use crate::error::CreateError;
+use crate::layout::{Geometry, RegistryLayout, RingLayout};
+use crate::memory::{Backing, Mapped};
+
+pub(crate) mod anon;
+pub(crate) mod directory;
+pub(crate) mod file;
+pub(crate) mod heap;
+mod place;
+
+/// What a create or an open yields: the two segments of one ring with their checked layouts.
+pub(crate) struct Segments {
+    /// The ring segment; read-only after an open.
+    pub(crate) ring: Arc<dyn Backing>,
+    /// The registry segment; none for a follower, who may not write it.
+    pub(crate) registry: Option<Arc<dyn Backing>>,
+    /// Where everything is in the ring segment.
+    pub(crate) ring_layout: RingLayout,
+    /// Where everything is in the registry segment.
+    pub(crate) registry_layout: Option<RegistryLayout>,
+    /// May borrowing from the ring be a safe call? Only if whoever could write its bytes already has power over this
+    /// process: the same user (or root) owns both segments and nobody else may write either. Judged once, when the
+    /// ring is opened, by the open files themselves.
+    pub(crate) trusted: bool,
+    /// The file or directory of the ring, absolute.
+    pub(crate) path: Option<PathBuf>,
+    /// How to remove what a create made.
+    pub(crate) cleanup: Option<Cleanup>,
+}
+
+impl Segments {
+    /// Of a ring that only this process and its forks can reach. Formats it.
+    fn unnamed(ring: Arc<dyn Backing>, registry: Arc<dyn Backing>, layouts: (RingLayout, RegistryLayout)) -> Segments {
+        format(&ring, &registry, &layouts);
+        let (ring_layout, registry_layout) = layouts;
+        Segments {
+            ring,
+            registry: Some(registry),
+            ring_layout,
+            registry_layout: Some(registry_layout),
+            trusted: true,
+            path: None,
+            cleanup: None,
+        }
+    }
+}
+
+/// Removes the files of a ring when its writer is done with it. Best effort: nobody is there to hear of an error.
+pub(crate) struct Cleanup {
+    /// A forked child inherits this value, but not the job.
+    process: u32,
+    /// Ring and registry.
+    files: [(PathBuf, Inode); 2],
+    /// The directory of a named ring, with its lease.
+    directory: Option<PathBuf>,
+    /// The mappings keep the inodes alive, so that their numbers are not given to the files of a new ring.
+    _pins: [Arc<dyn Backing>; 2],
+}
+
+impl Cleanup {
+    /// Removes each path that still names what was created: a new ring in the same place stays. Does nothing in any
+    /// process but the one that created the ring.
+    pub(crate) fn run(&self) {
+        if std::process::id() != self.process {
+            return;
+        }
+        // The ring first: without it there is nothing that could be opened.
+        for (path, created) in &self.files {
+            if lstat(path).is_ok_and(|found| Inode::of(&found) == *created) {
+                let _ = unlink(path);
+            }
+        }
+        if let Some(directory) = &self.directory {
+            // Leaves a directory alone that holds a ring.
+            let _ = directory::sweep(directory);
+        }
+    }
+}
+
+/// What tells two files apart, as long as both exist.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    fn of(stat: &FileStat) -> Inode {
+        Inode { device: stat.st_dev, number: stat.st_ino }
+    }
+}
+
+/// A mapped file.
+struct Mapping {
+    map: MmapRaw,
+    writable: bool,
+}
+
+// SAFETY: `map` is a live mapping, page-aligned, of which nobody in this process forms a reference (it is private
+// here, and `MmapRaw` makes none); the kernel initialised its bytes; it is writable if it was made by `map_raw`.
+// Other processes reach the memory through this crate, atomically by words; what a hostile one does is to this
+// process one more such access, or a SIGBUS, but no data race. All methods only answer what never changes.
+unsafe impl Backing for Mapping {
+    fn base(&self) -> *mut u64 {
+        self.map.as_mut_ptr().cast()
+    }
+
+    fn words(&self) -> usize {
+        self.map.len() / 8
+    }
+
+    fn writable(&self) -> bool {
+        self.writable
+    }
+}
+
+/// Maps the first `length` bytes of a file, which must be that long.
+fn map(file: &OwnedFd, length: u64, writable: bool) -> io::Result<Arc<dyn Backing>> {
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut options = MmapOptions::new();
+    options.len(length);
+    let map = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
+    Ok(Arc::new(Mapping { map, writable }))
+}
+
+/// The layouts of a new ring.
+fn layouts(geometry: Geometry) -> Result<(RingLayout, RegistryLayout), CreateError> {
+    // Before anything else: no failure below may hide a bad option.
+    geometry.validate()?;
+    // Never 0, which a segment that was not formatted would have.
+    let incarnation = random()?.max(1);
+    Ok((RingLayout::new(geometry, incarnation)?, RegistryLayout::new(geometry.reader_slots, incarnation)))
+}
+
+fn random() -> Result<u64, CreateError> {
+    let failed = |error: getrandom::Error| CreateError::Io {
+        path: None,
+        doing: "get random bytes",
+        source: io::Error::other(error.to_string()),
+    };
+    getrandom::u64().map_err(failed)
+}
+
+/// Formats fresh, zeroed segments. The registry first: a ring with its magic word has a registry.
+fn format(ring: &Arc<dyn Backing>, registry: &Arc<dyn Backing>, layouts: &(RingLayout, RegistryLayout)) {
+    layouts.1.format(&Mapped::new(registry.clone()));
+    layouts.0.format(&Mapped::new(ring.clone()));
+}
+
+/// The trust rule, for files: the same user, or root, owns both, and nobody else may write either. (Where there is
+/// an access control list, the group bits are its mask, so this holds there too.)
+fn trusted(ring: &FileStat, registry: &FileStat) -> bool {
+    [ring, registry].into_iter().all(|file| ours(file, true) && file.st_mode & 0o022 == 0)
+}
+
+/// Does this user (or root, if root counts) own the file?
+fn ours(file: &FileStat, or_root: bool) -> bool {
+    file.st_uid == geteuid().as_raw() || or_root && file.st_uid == 0
+}
+
+/// Refuses what would not fit into memory, before the system notices too late and kills processes to make room.
+fn check_memory(path: Option<&Path>, needed: u64) -> Result<(), CreateError> {
+    match memory_available() {
+        Some(available) if needed > available => {
+            Err(CreateError::NoSpace { path: path.map(Path::to_owned), needed, available })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of memory that can be had without swapping; none if the system does not say. (The limit of a container may
+/// be lower.)
+fn memory_available() -> Option<u64> {
+    // Miri has no such file.
+    if cfg!(miri) { None } else { parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?) }
+}
+
+fn parse_meminfo(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::layout::PayloadType;
+
+    /// A small ring.
+    pub(crate) fn geometry() -> Geometry {
+        let payload = PayloadType::default();
+        Geometry { capacity: 4096, blocks: 16, alignment: 8, reader_slots: 4, start: 0, payload }
+    }
+
+    /// What is in a directory, sorted.
+    #[cfg(not(miri))]
+    pub(crate) fn names_in(path: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(path).expect("a directory");
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
+        let mut names: Vec<String> = entries.map(|entry| name(entry).to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn meminfo() {
+        let text = "MemTotal:  24683992 kB\nMemAvailable:   1024 kB\nBuffers: 1 kB\n";
+        assert_eq!(parse_meminfo(text), Some(1 << 20));
+        for bad in ["", "MemAvailable:", "MemAvailable: x kB", "MemAvailable: 18446744073709551615 kB"] {
+            assert_eq!(parse_meminfo(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_geometry_is_named() {
+        let bad = Geometry { blocks: 3, ..geometry() };
+        let error = layouts(bad).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("blocks is 3"), "{error}");
+    }
+
+    #[test]
+    fn what_exceeds_memory_is_refused() {
+        assert!(check_memory(None, 1).is_ok());
+        if memory_available().is_some() {
+            assert!(matches!(
+                check_memory(None, u64::MAX),
+                Err(CreateError::NoSpace { path: None, needed: u64::MAX, .. })
+            ));
+        }
+    }
+}

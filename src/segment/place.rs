@@ -1,0 +1,419 @@
+//! Two files in a directory: what rings in [`file`](super::file) and in [`directory`](super::directory) have in common.
+//!
+//! Everything is relative to a directory that is held open, so that nobody can exchange it between two steps, and
+//! follows no link in it. What is made is a [`Temporary`] until it is complete: any failure on the way removes it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, posix_fallocate, renameat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use super::{Cleanup, Inode, Segments};
+use crate::error::{CreateError, OpenError, RemoveError};
+use crate::layout::{
+    FormatError, HEADER_WORDS, REGISTRY_MAGIC, RING_MAGIC, RegistryLayout, RingLayout, WORD_BYTES, load_header,
+};
+use crate::memory::{Backing, Mapped};
+
+/// Whatever is at the path, the open neither follows it, nor waits for it, nor takes it for a terminal.
+const OPEN: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
+const PAGE_BYTES: u64 = 4096;
+
+/// Where the two files of a ring are: a directory that is held open, so that it cannot be exchanged, and two names.
+pub(super) struct Place {
+    pub(super) directory: OwnedFd,
+    pub(super) ring: OsString,
+    pub(super) registry: OsString,
+    /// Of the directory, absolute.
+    pub(super) shown: PathBuf,
+}
+
+impl Place {
+    pub(super) fn path(&self, name: &OsStr) -> PathBuf {
+        self.shown.join(name)
+    }
+
+    /// An early answer, before any work; the rename is what decides.
+    pub(super) fn check_free(&self, name: &OsStr) -> Result<(), CreateError> {
+        match stat_at(&self.directory, name) {
+            Err(Errno::ENOENT) => Ok(()),
+            Ok(_) => Err(CreateError::NameTaken { path: self.path(name) }),
+            Err(errno) => Err(create_error(errno, &self.path(name), "look for")),
+        }
+    }
+
+    /// Opens both files. `path` is that of the ring for people.
+    pub(super) fn open(&self, path: PathBuf) -> Result<Segments, OpenError> {
+        let (file, stat) = self.open_file(&self.ring, OFlag::O_RDONLY)?;
+        let at = self.path(&self.ring);
+        let (words, length) = load(&file, &stat, "ring", &at)?;
+        let ring_layout = RingLayout::parse(&words, length).map_err(|source| format_error(&at, source))?;
+        // Mapped read-only: whatever this process does, it cannot damage the data.
+        let ring = super::map(&file, ring_layout.length, false).map_err(|source| map_error(&at, source))?;
+
+        let at = self.path(&self.registry);
+        let opened = match self.open_file(&self.registry, OFlag::O_RDWR) {
+            Ok(opened) => Some(opened),
+            Err(OpenError::Permission { .. }) => None,
+            // Gone is gone: a remove took the ring first.
+            Err(OpenError::NotFound { .. }) if fstat(&file).is_ok_and(|stat| stat.st_nlink == 0) => {
+                return Err(OpenError::NotFound { path: self.path(&self.ring) });
+            }
+            Err(OpenError::NotFound { path }) => {
+                return Err(OpenError::NotARing { path, reason: "the registry is missing, remove the ring" });
+            }
+            Err(error) => return Err(error),
+        };
+        let (mut registry, mut registry_layout, mut trusted) = (None, None, false);
+        if let Some((file, registry_stat)) = opened {
+            let (words, length) = load(&file, &registry_stat, "registry", &at)?;
+            let parsed = RegistryLayout::parse(&words, length, &ring_layout);
+            let layout = parsed.map_err(|source| format_error(&at, source))?;
+            registry = Some(super::map(&file, layout.length, true).map_err(|source| map_error(&at, source))?);
+            registry_layout = Some(layout);
+            trusted = super::trusted(&stat, &registry_stat);
+        }
+        Ok(Segments { ring, registry, ring_layout, registry_layout, trusted, path: Some(path), cleanup: None })
+    }
+
+    /// Opens a regular file.
+    fn open_file(&self, name: &OsStr, access: OFlag) -> Result<(OwnedFd, FileStat), OpenError> {
+        let failed = |errno| open_error(errno, &self.path(name), "open");
+        let file = openat(&self.directory, name, OPEN | access, Mode::empty()).map_err(failed)?;
+        let stat = fstat(&file).map_err(failed)?;
+        match kind(&stat) {
+            None => Ok((file, stat)),
+            Some(reason) => Err(OpenError::NotARing { path: self.path(name), reason }),
+        }
+    }
+
+    /// Removes both files, after a look at both: the ring first, since without it nothing can be opened.
+    pub(super) fn remove(&self) -> Result<(), RemoveError> {
+        let ring = self.doomed(&self.ring, RING_MAGIC)?;
+        let registry = self.doomed(&self.registry, REGISTRY_MAGIC)?;
+        if ring.is_none() && registry.is_none() {
+            return Err(RemoveError::NotFound { path: self.path(&self.ring) });
+        }
+        for (name, looked_at) in [(&self.ring, ring), (&self.registry, registry)] {
+            let Some(looked_at) = looked_at else { continue };
+            let failed = |errno| remove_error(errno, &self.path(name), "remove");
+            match stat_at(&self.directory, name) {
+                Ok(stat) if Inode::of(&stat) == looked_at => {
+                    unlinkat(&self.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+                }
+                Ok(_) => {
+                    return Err(RemoveError::NotARing { path: self.path(name), reason: "it was replaced just now" });
+                }
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The inode of a file that may be removed: a segment by its magic word (the rest may be damaged) and ours.
+    fn doomed(&self, name: &OsStr, magic: u64) -> Result<Option<Inode>, RemoveError> {
+        let failed = |errno| remove_error(errno, &self.path(name), "open");
+        let not_a_ring = |reason| RemoveError::NotARing { path: self.path(name), reason };
+        let file = match openat(&self.directory, name, OPEN | OFlag::O_RDONLY, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
+        let stat = fstat(&file).map_err(failed)?;
+        if let Some(reason) = kind(&stat) {
+            return Err(not_a_ring(reason));
+        }
+        let mut found = [0; WORD_BYTES as usize];
+        // A file that is too short for a magic word has none.
+        let whole = File::from(file).read_exact_at(&mut found, 0).is_ok();
+        if !whole || u64::from_ne_bytes(found) != magic {
+            return Err(not_a_ring("its first bytes are not those of a ring"));
+        }
+        if !super::ours(&stat, false) && !geteuid().is_root() {
+            return Err(failed(Errno::EPERM));
+        }
+        Ok(Some(Inode::of(&stat)))
+    }
+}
+
+/// A new directory entry that is removed again, unless it is kept.
+pub(super) struct Temporary<'a> {
+    directory: BorrowedFd<'a>,
+    name: OsString,
+    flag: UnlinkatFlags,
+}
+
+impl<'a> Temporary<'a> {
+    /// Stands for a file or directory that the caller has just made.
+    pub(super) fn new(directory: BorrowedFd<'a>, name: OsString, flag: UnlinkatFlags) -> Temporary<'a> {
+        Temporary { directory, name, flag }
+    }
+
+    /// Makes an empty file, mode 0600 whatever the umask.
+    pub(super) fn file(directory: BorrowedFd<'a>, name: OsString) -> Result<(Temporary<'a>, OwnedFd), Errno> {
+        let flags = OPEN | OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+        let file = openat(directory, name.as_os_str(), flags, OWNER)?;
+        let entry = Temporary::new(directory, name, UnlinkatFlags::NoRemoveDir);
+        fchmod(&file, OWNER)?;
+        Ok((entry, file))
+    }
+
+    /// Renames it within its directory, never over anything. It is still removed unless it is kept.
+    pub(super) fn rename(&mut self, to: &OsStr) -> Result<(), Errno> {
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        renameat2(self.directory, self.name.as_os_str(), self.directory, to, flags)?;
+        self.name = to.to_owned();
+        Ok(())
+    }
+
+    /// From now on it stays.
+    pub(super) fn keep(mut self) {
+        self.name.clear();
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.name.is_empty() {
+            let _ = unlinkat(self.directory, self.name.as_os_str(), self.flag);
+        }
+    }
+}
+
+const OWNER: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
+
+/// One formatted file that is not in place yet.
+pub(super) struct Fresh<'a> {
+    pub(super) entry: Temporary<'a>,
+    backing: Arc<dyn Backing>,
+    stat: FileStat,
+}
+
+/// Both files of a ring, formatted, and removed again unless they are kept.
+pub(super) struct Built<'a> {
+    pub(super) ring: Fresh<'a>,
+    pub(super) registry: Fresh<'a>,
+    layouts: (RingLayout, RegistryLayout),
+}
+
+/// Makes both files under two names. `path` is that of the ring, for people.
+pub(super) fn build<'a>(
+    directory: BorrowedFd<'a>,
+    [ring, registry]: [OsString; 2],
+    path: &Path,
+    layouts: (RingLayout, RegistryLayout),
+) -> Result<Built<'a>, CreateError> {
+    let pages = |length: u64| length.next_multiple_of(PAGE_BYTES);
+    let needed = pages(layouts.0.length) + pages(layouts.1.length);
+    let no_space = |available| CreateError::NoSpace { path: Some(path.to_owned()), needed, available };
+    let available = space(directory).map_err(|errno| create_error(errno, path, "ask for the free space at"))?;
+    if needed > available {
+        return Err(no_space(available));
+    }
+    let fresh = |name: OsString, length: u64| {
+        let failed = |doing| move |errno| create_error(errno, path, doing);
+        let (entry, file) = Temporary::file(directory, name).map_err(failed("create a file for"))?;
+        match reserve(&file, length) {
+            // Somebody else was faster.
+            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => {
+                return Err(no_space(space(directory).unwrap_or(0).min(available)));
+            }
+            reserved => reserved.map_err(failed("reserve the space for"))?,
+        }
+        let stat = fstat(&file).map_err(failed("create a file for"))?;
+        let mapped = super::map(&file, length, true);
+        let io = |source| CreateError::Io { path: Some(path.to_owned()), doing: "map the ring", source };
+        Ok(Fresh { entry, backing: mapped.map_err(io)?, stat })
+    };
+    let built = Built { ring: fresh(ring, layouts.0.length)?, registry: fresh(registry, layouts.1.length)?, layouts };
+    super::format(&built.ring.backing, &built.registry.backing, &built.layouts);
+    Ok(built)
+}
+
+impl Built<'_> {
+    /// The files stay. `files` are where they are now, `directory` is that of a named ring.
+    pub(super) fn keep(self, files: [PathBuf; 2], directory: Option<PathBuf>) -> Segments {
+        let Built { ring, registry, layouts: (ring_layout, registry_layout) } = self;
+        let path = directory.clone().unwrap_or_else(|| files[0].clone());
+        let [ring_path, registry_path] = files;
+        let cleanup = Cleanup {
+            process: std::process::id(),
+            files: [(ring_path, Inode::of(&ring.stat)), (registry_path, Inode::of(&registry.stat))],
+            directory,
+            _pins: [ring.backing.clone(), registry.backing.clone()],
+        };
+        let trusted = super::trusted(&ring.stat, &registry.stat);
+        ring.entry.keep();
+        registry.entry.keep();
+        Segments {
+            ring: ring.backing,
+            registry: Some(registry.backing),
+            ring_layout,
+            registry_layout: Some(registry_layout),
+            trusted,
+            path: Some(path),
+            cleanup: Some(cleanup),
+        }
+    }
+}
+
+/// Reserves every page: from now on no access can find the file system full.
+fn reserve(file: &OwnedFd, length: u64) -> Result<(), Errno> {
+    let length = i64::try_from(length).map_err(|_| Errno::ENOSPC)?;
+    loop {
+        match posix_fallocate(file, 0, length) {
+            Err(Errno::EINTR) => {}
+            answer => return answer,
+        }
+    }
+}
+
+/// Bytes that a new file here may take. A file system in memory can promise more than there is, and the kernel then
+/// kills processes instead of failing.
+fn space(directory: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let stat = fstatvfs(directory)?;
+    // A tmpfs without a limit says that it has no blocks at all.
+    let unlimited = stat.blocks() == 0;
+    let free = if unlimited { u64::MAX } else { stat.blocks_available().saturating_mul(stat.fragment_size()) };
+    let in_memory = unlimited || fstatfs(directory)?.filesystem_type() == TMPFS_MAGIC;
+    let memory = if in_memory { super::memory_available() } else { None };
+    Ok(free.min(memory.unwrap_or(u64::MAX)))
+}
+
+/// A name that nothing else has, hidden, and short enough whatever the name.
+pub(super) fn temporary_name(name: &OsStr) -> Result<OsString, CreateError> {
+    let bytes = name.as_bytes();
+    let mut hidden = OsString::from(".");
+    hidden.push(OsStr::from_bytes(&bytes[..bytes.len().min(200)]));
+    hidden.push(format!(".{}.{:x}.tmp", std::process::id(), super::random()?));
+    Ok(hidden)
+}
+
+/// Looks at what has this name, without following it.
+pub(super) fn stat_at(directory: &OwnedFd, name: &OsStr) -> Result<FileStat, Errno> {
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Loads a header into private memory, once. Answers the length of the file with it.
+fn load(
+    file: &OwnedFd,
+    stat: &FileStat,
+    segment: &'static str,
+    at: &Path,
+) -> Result<([u64; HEADER_WORDS], u64), OpenError> {
+    let found = u64::try_from(stat.st_size).unwrap_or(0);
+    let needed = HEADER_WORDS as u64 * WORD_BYTES;
+    // Before the mapping: pages beyond the end of a file answer with SIGBUS.
+    if found < needed {
+        return Err(format_error(at, FormatError::Truncated { segment, needed, found }));
+    }
+    // The header alone: how much more to map is what it says, once it is checked.
+    let header = super::map(file, needed, false).map_err(|source| map_error(at, source))?;
+    Ok((load_header(&Mapped::new(header)), found))
+}
+
+/// What a thing is that cannot be a segment.
+fn kind(stat: &FileStat) -> Option<&'static str> {
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => None,
+        SFlag::S_IFDIR => Some("it is a directory"),
+        SFlag::S_IFIFO => Some("it is a FIFO"),
+        _ => Some("it is not a regular file"),
+    }
+}
+
+/// What an open tells about a thing that cannot be a segment.
+fn misfit(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::ELOOP => Some("it is a symbolic link, which is not followed"),
+        Errno::EISDIR => Some("it is a directory"),
+        Errno::ENOTDIR => Some("it, or a part of the path to it, is not a directory"),
+        Errno::ENXIO => Some("it is a socket or a device"),
+        _ => None,
+    }
+}
+
+fn format_error(at: &Path, source: FormatError) -> OpenError {
+    OpenError::Format { path: Some(at.to_owned()), source }
+}
+
+fn map_error(at: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { path: Some(at.to_owned()), doing: "map the segment", source }
+}
+
+pub(super) fn create_error(errno: Errno, path: &Path, doing: &'static str) -> CreateError {
+    let (path, source) = (path.to_owned(), io::Error::from(errno));
+    match errno {
+        Errno::EEXIST | Errno::EISDIR | Errno::ENOTEMPTY => CreateError::NameTaken { path },
+        Errno::EACCES | Errno::EPERM => CreateError::Permission { path, source },
+        _ => CreateError::Io { path: Some(path), doing, source },
+    }
+}
+
+pub(super) fn open_error(errno: Errno, path: &Path, doing: &'static str) -> OpenError {
+    let (path, source) = (path.to_owned(), io::Error::from(errno));
+    match (errno, misfit(errno)) {
+        (_, Some(reason)) => OpenError::NotARing { path, reason },
+        (Errno::ENOENT, _) => OpenError::NotFound { path },
+        (Errno::EACCES | Errno::EPERM | Errno::EROFS, _) => OpenError::Permission { path, source },
+        _ => OpenError::Io { path: Some(path), doing, source },
+    }
+}
+
+pub(super) fn remove_error(errno: Errno, path: &Path, doing: &'static str) -> RemoveError {
+    let (path, source) = (path.to_owned(), io::Error::from(errno));
+    match (errno, misfit(errno)) {
+        (_, Some(reason)) => RemoveError::NotARing { path, reason },
+        (Errno::ENOENT, _) => RemoveError::NotFound { path },
+        (Errno::EACCES | Errno::EPERM, _) => RemoveError::Permission { path, source },
+        _ => RemoveError::Io { path, doing, source },
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(miri))] // Miri has no directories that are held open.
+mod tests {
+    use super::*;
+    use crate::segment::tests::{geometry, names_in};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_is_not_kept_is_removed_under_whatever_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let home = OwnedFd::from(File::open(directory.path()).expect("the directory"));
+        let build = || {
+            let layouts = super::super::layouts(geometry()).expect("a small ring");
+            build(home.as_fd(), ["a".into(), "b".into()], directory.path(), layouts).ok()
+        };
+        let mut built = build().expect("two files");
+        built.registry.entry.rename("c".as_ref()).expect("a free name");
+        // Never over anything.
+        assert_eq!(built.ring.entry.rename("c".as_ref()), Err(Errno::EEXIST));
+        assert_eq!(names_in(directory.path()), ["a", "c"]);
+        drop(built);
+        assert!(names_in(directory.path()).is_empty());
+        // The second file fails: the first one goes, what was in the way stays.
+        std::fs::write(directory.path().join("b"), "precious").expect("a file");
+        assert!(build().is_none());
+        assert_eq!(names_in(directory.path()), ["b"]);
+    }
+
+    #[test]
+    fn temporary_names_are_hidden_and_fit() {
+        for name in ["ring".to_owned(), "x".repeat(255)] {
+            let hidden = temporary_name(name.as_ref()).expect("random bytes").into_string().expect("ASCII");
+            assert!(hidden.starts_with('.') && hidden.ends_with(".tmp") && hidden.len() <= 255, "{hidden}");
+        }
+    }
+}
