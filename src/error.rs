@@ -150,7 +150,9 @@ pub enum OpenError {
     #[error("the writer outran every attempt to join; try again, join at the newest record, or use a larger capacity")]
     Busy,
     /// The segment is damaged.
-    #[error("the ring is damaged: {header:#x} at position {position} cannot begin a record; remove it and create it again")]
+    #[error(
+        "the ring is damaged: {header:#x} at position {position} cannot begin a record; remove it and create it again"
+    )]
     Corrupt {
         /// Where.
         position: u64,

@@ -202,20 +202,6 @@ impl Geometry {
         self.capacity / self.blocks
     }
 
-    /// Bytes from the header of a record with `len` bytes of payload to the next header.
-    #[inline(always)]
-    #[must_use]
-    pub const fn record_size(&self, len: usize) -> u64 {
-        (RECORD_HEADER_BYTES + len as u64 + self.alignment - 1) & !(self.alignment - 1)
-    }
-
-    /// Bytes from a position to the end of the data area.
-    #[inline(always)]
-    #[must_use]
-    pub const fn room_to_end(&self, position: u64) -> u64 {
-        self.capacity - (position & (self.capacity - 1))
-    }
-
     /// The commit word of a record with `len` bytes of payload.
     #[inline(always)]
     #[must_use]
@@ -229,26 +215,6 @@ impl Geometry {
     pub const fn pad_header(size: u64) -> u64 {
         (size - RECORD_HEADER_BYTES + 1) | PAD_KIND
     }
-
-    /// What a word says as the header at a position. Never trusts it: a record lies between the header and the end
-    /// of the data area whatever the word holds.
-    #[inline(always)]
-    #[must_use]
-    pub const fn read_header(&self, word: u64, position: u64) -> Header {
-        // One comparison for: not zero, kind data, reserved bits zero, not longer than the longest.
-        let len = word.wrapping_sub(1);
-        let room = self.room_to_end(position);
-        if len <= self.max_payload() {
-            let size = self.record_size(len as usize);
-            if size <= room { Header::Data { len: len as usize, size } } else { Header::Impossible }
-        } else if word == 0 {
-            Header::Empty
-        } else if word == Self::pad_header(room) && room < self.capacity {
-            Header::Pad { size: room }
-        } else {
-            Header::Impossible
-        }
-    }
 }
 
 impl PayloadType {
@@ -257,6 +223,70 @@ impl PayloadType {
     pub fn name(&self) -> String {
         let bytes: Vec<u8> = self.name.iter().flat_map(|word| word.to_ne_bytes()).collect();
         String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+    }
+}
+
+/// The data area as the hot paths see it: a few numbers that fit in registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataArea {
+    first: Word,
+    mask: u64,
+    alignment: u64,
+    max_payload: u64,
+}
+
+impl DataArea {
+    pub(super) const fn new(first: Word, geometry: &Geometry) -> DataArea {
+        let (mask, alignment, max_payload) = (geometry.capacity - 1, geometry.alignment, geometry.max_payload());
+        DataArea { first, mask, alignment, max_payload }
+    }
+
+    /// The word at a position.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self, position: u64) -> Word {
+        self.first.plus(((position & self.mask) / WORD_BYTES) as usize)
+    }
+
+    /// Bytes of the data area.
+    #[inline(always)]
+    #[must_use]
+    pub const fn capacity(self) -> u64 {
+        self.mask + 1
+    }
+
+    /// Bytes from the header of a record with `len` bytes of payload to the next header.
+    #[inline(always)]
+    #[must_use]
+    pub const fn record_size(self, len: usize) -> u64 {
+        (RECORD_HEADER_BYTES + len as u64 + self.alignment - 1) & !(self.alignment - 1)
+    }
+
+    /// Bytes from a position to the end of the data area.
+    #[inline(always)]
+    #[must_use]
+    pub const fn room_to_end(self, position: u64) -> u64 {
+        self.capacity() - (position & self.mask)
+    }
+
+    /// What a word says as the header at a position. Never trusts it: a record lies between the header and the end
+    /// of the data area whatever the word holds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn read_header(self, word: u64, position: u64) -> Header {
+        // One comparison for: not zero, kind data, reserved bits zero, not longer than the longest.
+        let len = word.wrapping_sub(1);
+        let room = self.room_to_end(position);
+        if len <= self.max_payload {
+            let size = self.record_size(len as usize);
+            if size <= room { Header::Data { len: len as usize, size } } else { Header::Impossible }
+        } else if word == 0 {
+            Header::Empty
+        } else if word == Geometry::pad_header(room) && room < self.capacity() {
+            Header::Pad { size: room }
+        } else {
+            Header::Impossible
+        }
     }
 }
 
@@ -318,11 +348,11 @@ impl RingLayout {
         self.checkpoints.plus(block as usize * 2)
     }
 
-    /// The word at a position of the data area.
+    /// The data area.
     #[inline(always)]
     #[must_use]
-    pub const fn data(&self, position: u64) -> Word {
-        self.data.plus(((position & (self.geometry.capacity - 1)) / WORD_BYTES) as usize)
+    pub const fn data(&self) -> DataArea {
+        self.data
     }
 }
 

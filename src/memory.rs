@@ -18,6 +18,7 @@
 
 use core::fmt;
 use core::sync::atomic::Ordering;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ pub unsafe trait Backing: Send + Sync {
 /// Real memory: the words of one mapped segment.
 #[derive(Clone)]
 pub struct Mapped {
-    base: *mut u64,
+    base: NonNull<u64>,
     /// Words that may be loaded.
     readable: usize,
     /// Words that may be stored: `readable`, or 0 where the segment is mapped read-only.
@@ -152,9 +153,13 @@ impl Mapped {
     /// The words of a segment.
     #[must_use]
     pub fn new(backing: Arc<dyn Backing>) -> Mapped {
-        let readable = backing.words();
+        // A backing without an address has no words.
+        let (base, readable) = match NonNull::new(backing.base()) {
+            Some(base) => (base, backing.words()),
+            None => (NonNull::dangling(), 0),
+        };
         let writable = if backing.writable() { readable } else { 0 };
-        Mapped { base: backing.base(), readable, writable, backing }
+        Mapped { base, readable, writable, backing }
     }
 
     /// The number of words.
@@ -171,9 +176,7 @@ impl Mapped {
 
     /// The address of `len` bytes from a word on, if they lie within the segment: for the one zero-copy door.
     pub(crate) fn bytes_at(&self, at: Word, len: usize) -> Option<*mut u8> {
-        let room = self.readable.checked_sub(at.0)? * 8;
-        // SAFETY: `at` is at most `readable`, so the address is within the segment or just behind it.
-        (len <= room).then(|| unsafe { self.base.add(at.0) }.cast())
+        self.words_at(at, len, self.readable).map(<*mut u64>::cast)
     }
 
     /// The atomic cell of a word, if it is one of the first `bound` words.
@@ -187,14 +190,16 @@ impl Mapped {
         let word = unsafe { self.base.add(at.0) };
         // SAFETY: by the contract of `Backing` the word is aligned, initialised, alive for as long as `self`, and
         // accessed by nobody but atomically with this width.
-        Some(unsafe { Cell::from_ptr(word) })
+        Some(unsafe { Cell::from_ptr(word.as_ptr()) })
     }
 
-    /// The number of bytes among `len` from word `at` on that lie within the first `bound` words.
+    /// The address of word `at`, if `len` bytes from there on lie within the first `bound` words.
     #[inline(always)]
-    fn clamp(at: Word, len: usize, bound: usize) -> usize {
-        debug_assert!(at.0 <= bound && len <= (bound - at.0) * 8, "{len} bytes at word {} of {bound}", at.0);
-        len.min(bound.saturating_sub(at.0) * 8)
+    fn words_at(&self, at: Word, len: usize, bound: usize) -> Option<*mut u64> {
+        let within = at.0 <= bound && len <= (bound - at.0) * 8;
+        debug_assert!(within, "{len} bytes at word {} of {bound}", at.0);
+        // SAFETY: `bound` is at most `readable`, so the address is within the segment or just behind it.
+        within.then(|| unsafe { self.base.add(at.0) }.as_ptr())
     }
 }
 
@@ -256,32 +261,26 @@ impl Memory for Mapped {
 
     #[inline(always)]
     fn copy_in(&self, at: Word, bytes: &[u8]) {
-        let len = Self::clamp(at, bytes.len(), self.writable);
-        // SAFETY: `clamp` left only bytes within the writable words, so the address is within the segment.
-        let to = unsafe { self.base.add(at.0.min(self.writable)) };
-        // SAFETY: `len` bytes rounded up to words lie within the segment behind `to`, by `clamp` and because a
-        // segment is whole words; `bytes` has at least `len` bytes.
-        unsafe { copy::words_in(to, bytes.as_ptr(), len) }
+        let Some(to) = self.words_at(at, bytes.len(), self.writable) else { return };
+        // SAFETY: by `words_at`, and because a segment is whole words, all words that the bytes touch lie within the
+        // writable segment, which is alive and accessed only atomically; `bytes` is as long as it says.
+        unsafe { copy::words_in(to, bytes.as_ptr(), bytes.len()) }
     }
 
     #[inline(always)]
     fn copy_out(&self, at: Word, bytes: &mut [u8]) {
-        let len = Self::clamp(at, bytes.len(), self.readable);
-        // SAFETY: `clamp` left only bytes within the readable words, so the address is within the segment.
-        let from = unsafe { self.base.add(at.0.min(self.readable)) };
-        // SAFETY: `len` bytes rounded up to words lie within the segment behind `from`; `bytes` has room for `len`.
-        unsafe { copy::words_out(from, bytes.as_mut_ptr(), len) }
+        let Some(from) = self.words_at(at, bytes.len(), self.readable) else { return };
+        // SAFETY: by `words_at`, all words that the bytes touch lie within the segment; `bytes` is as long as it says.
+        unsafe { copy::words_out(from, bytes.as_mut_ptr(), bytes.len()) }
     }
 
     #[inline]
     fn append_out(&self, at: Word, len: usize, bytes: &mut Vec<u8>) {
-        let len = Self::clamp(at, len, self.readable);
+        let Some(from) = self.words_at(at, len, self.readable) else { return };
         bytes.reserve(len);
         let start = bytes.len();
         let to = bytes.spare_capacity_mut().as_mut_ptr().cast();
-        // SAFETY: `clamp` left only bytes within the readable words, so the address is within the segment.
-        let from = unsafe { self.base.add(at.0.min(self.readable)) };
-        // SAFETY: `len` bytes rounded up to words lie within the segment behind `from`; `reserve` made room for `len`.
+        // SAFETY: by `words_at`, all words that the bytes touch lie within the segment; `reserve` made room for `len`.
         unsafe { copy::words_out(from, to, len) };
         // SAFETY: `words_out` initialised the `len` bytes behind `start`.
         unsafe { bytes.set_len(start + len) };

@@ -7,7 +7,7 @@
 //!
 //! or behind an `unsafe fn` whose caller vouches for as much.
 
-use super::reader::forever;
+use super::reader::{block, forever};
 use super::{Claim, Reader, RecordRef};
 use crate::error::{RecvError, TryRecvError};
 use crate::memory::Mapped;
@@ -19,12 +19,12 @@ impl Reader {
     ///
     /// # Errors
     /// [`TryRecvError`]; [`NotBorrowable`](TryRecvError::NotBorrowable) always, or never, for one reader.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv_ref(&mut self) -> Result<RecordRef<'_>, TryRecvError> {
         if !self.can_borrow() {
             return Err(TryRecvError::NotBorrowable);
         }
-        let read = self.attempt(locate)?;
+        let read = locate(&mut self.core)?;
         // SAFETY: `can_borrow`: this reader is lossless, so no honest writer overwrites the record before it is released,
         // and nobody but processes that have power over this one could do otherwise.
         Ok(unsafe { self.lend(read) })
@@ -34,12 +34,12 @@ impl Reader {
     ///
     /// # Errors
     /// [`RecvError`]; [`NotBorrowable`](RecvError::NotBorrowable) always, or never, for one reader.
-    #[inline]
+    #[inline(always)]
     pub fn recv_ref(&mut self) -> Result<RecordRef<'_>, RecvError> {
         if !self.can_borrow() {
             return Err(RecvError::NotBorrowable);
         }
-        let read = self.block(None, locate).map_err(forever)?;
+        let read = block!(self, locate(&mut self.core), None).map_err(forever)?;
         // SAFETY: as in `try_recv_ref`.
         Ok(unsafe { self.lend(read) })
     }
@@ -54,7 +54,7 @@ impl Reader {
     /// # Errors
     /// [`TryRecvError`].
     pub unsafe fn try_recv_ref_unchecked(&mut self) -> Result<RecordRef<'_>, TryRecvError> {
-        let read = self.attempt(locate)?;
+        let read = locate(&mut self.core)?;
         // SAFETY: the caller's.
         Ok(unsafe { self.lend(read) })
     }
@@ -78,7 +78,7 @@ impl Reader {
         // SAFETY: `bytes_at` checked that the range lies within the segment, which is initialised and kept mapped by this
         // reader, which the result borrows; the caller vouches that nobody writes.
         let payload = bytes.map_or(&[][..], |bytes| unsafe { core::slice::from_raw_parts(bytes, read.len) });
-        RecordRef { reader: self, payload, sequence: read.sequence }
+        RecordRef { reader: self, payload, sequence: read.sequence, size: read.size() }
     }
 }
 

@@ -194,10 +194,7 @@ impl Options {
         self.create_in(heap::create)
     }
 
-    fn create_in(
-        &self,
-        create: impl FnOnce(Geometry) -> Result<Segments, CreateError>,
-    ) -> Result<Writer, CreateError> {
+    fn create_in(&self, create: impl FnOnce(Geometry) -> Result<Segments, CreateError>) -> Result<Writer, CreateError> {
         if self.geometry.capacity < MIN_CAPACITY_BYTES {
             let (field, value, rule) = ("capacity", self.geometry.capacity, "at least 4096");
             return Err(CreateError::Geometry(crate::layout::GeometryError { field, value, rule }));

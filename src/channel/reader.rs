@@ -5,13 +5,30 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::options::Shared;
 use super::Options;
+use super::options::Shared;
 use super::record::{Received, Record};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::memory::{Mapped, Memory};
 use crate::ring::{self, Start};
 use crate::wait::{Pace, Step};
+
+/// Makes attempts until one succeeds, or waiting for the next one fails.
+macro_rules! block {
+    ($reader:ident, $attempt:expr, $deadline:expr) => {
+        loop {
+            match $attempt {
+                Ok(received) => break Ok(received),
+                Err(error) => {
+                    if let Err(error) = $reader.wait_out(error, $deadline) {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    };
+}
+pub(super) use block;
 
 type Core = ring::Reader<Mapped>;
 
@@ -74,7 +91,7 @@ impl Reader {
     /// # Errors
     /// [`TryRecvError`].
     pub fn try_recv(&mut self) -> Result<Record, TryRecvError> {
-        self.attempt(own)
+        own(&mut self.core)
     }
 
     /// Receives a record, waiting for it if need be.
@@ -82,7 +99,7 @@ impl Reader {
     /// # Errors
     /// [`RecvError`].
     pub fn recv(&mut self) -> Result<Record, RecvError> {
-        self.block(None, own).map_err(forever)
+        block!(self, own(&mut self.core), None).map_err(forever)
     }
 
     /// Receives a record, waiting for a limited time.
@@ -90,7 +107,8 @@ impl Reader {
     /// # Errors
     /// [`RecvTimeoutError`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Record, RecvTimeoutError> {
-        self.block(Instant::now().checked_add(timeout), own)
+        let deadline = Instant::now().checked_add(timeout);
+        block!(self, own(&mut self.core), deadline)
     }
 
     /// Receives a record, waiting until a point in time.
@@ -98,7 +116,7 @@ impl Reader {
     /// # Errors
     /// [`RecvTimeoutError`].
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Record, RecvTimeoutError> {
-        self.block(Some(deadline), own)
+        block!(self, own(&mut self.core), Some(deadline))
     }
 
     // ---- into a buffer ----
@@ -108,18 +126,18 @@ impl Reader {
     /// # Errors
     /// [`TryRecvError`]; the buffer may hold garbage then. After [`TooSmall`](TryRecvError::TooSmall) the record is still
     /// there.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
-        self.attempt(|core| copy(core, buffer))
+        copy(&mut self.core, buffer)
     }
 
     /// Receives a record into a buffer, waiting for it if need be.
     ///
     /// # Errors
     /// [`RecvError`], as [`try_recv_into`](Self::try_recv_into).
-    #[inline]
+    #[inline(always)]
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, RecvError> {
-        self.block(None, |core| copy(core, buffer)).map_err(forever)
+        block!(self, copy(&mut self.core, buffer), None).map_err(forever)
     }
 
     /// Receives a record into a buffer, waiting for a limited time.
@@ -127,7 +145,8 @@ impl Reader {
     /// # Errors
     /// [`RecvTimeoutError`], as [`try_recv_into`](Self::try_recv_into).
     pub fn recv_into_timeout(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, RecvTimeoutError> {
-        self.block(Instant::now().checked_add(timeout), |core| copy(core, buffer))
+        let deadline = Instant::now().checked_add(timeout);
+        block!(self, copy(&mut self.core, buffer), deadline)
     }
 
     // ---- batches and iterators ----
@@ -224,44 +243,24 @@ impl Reader {
         self.options.clone().start(Start::Newest).attach(Arc::clone(&self.shared))
     }
 
-    // ---- the two ways to call the core ----
+    // ---- waiting ----
 
-    #[inline(always)]
-    pub(super) fn attempt<T>(&mut self, mut receive: impl FnMut(&mut Core) -> Result<T, TryRecvError>) -> Result<T, TryRecvError> {
-        receive(&mut self.core)
-    }
-
-    #[inline(always)]
-    pub(super) fn block<T>(
-        &mut self,
-        deadline: Option<Instant>,
-        mut receive: impl FnMut(&mut Core) -> Result<T, TryRecvError>,
-    ) -> Result<T, RecvTimeoutError> {
-        match receive(&mut self.core) {
-            Err(TryRecvError::Empty) => self.wait_for(deadline, receive),
-            other => {
-                self.pace.progress();
-                other.map_err(RecvTimeoutError::from)
-            }
-        }
-    }
-
+    /// After an attempt that failed: waits until there may be something to receive, if that is what was missing.
     #[cold]
-    fn wait_for<T>(
-        &mut self,
-        deadline: Option<Instant>,
-        mut receive: impl FnMut(&mut Core) -> Result<T, TryRecvError>,
-    ) -> Result<T, RecvTimeoutError> {
-        let mut waiting = self.pace.wait(deadline);
+    #[inline(never)]
+    pub(super) fn wait_out(&mut self, error: TryRecvError, deadline: Option<Instant>) -> Result<(), RecvTimeoutError> {
+        if error != TryRecvError::Empty {
+            return Err(error.into());
+        }
+        let mut waiting = self.pace.wait(self.core.sequence(), deadline);
         loop {
-            match receive(&mut self.core) {
-                Err(TryRecvError::Empty) => {}
-                other => return other.map_err(RecvTimeoutError::from),
-            }
             match waiting.step() {
-                Step::Poll => {}
+                Step::Poll(most) => self.core.poll(most),
                 Step::Park(slice) => self.core.park(slice),
                 Step::TimedOut => return Err(RecvTimeoutError::Timeout),
+            }
+            if self.core.has_news() {
+                return Ok(());
             }
         }
     }
@@ -283,7 +282,7 @@ fn own(core: &mut Core) -> Result<Record, TryRecvError> {
         memory.append_out(at, len, &mut payload);
         payload
     })?;
-    core.release();
+    core.release(read.size());
     Ok(Record { sequence: read.sequence, payload: read.value })
 }
 
@@ -295,7 +294,7 @@ fn copy(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
     if read.len > room {
         return Err(TryRecvError::TooSmall { needed: read.len });
     }
-    core.release();
+    core.release(read.size());
     Ok(Received { sequence: read.sequence, len: read.len })
 }
 

@@ -43,6 +43,8 @@ pub struct RecordRef<'a> {
     pub(super) reader: &'a mut Reader,
     pub(super) payload: &'a [u8],
     pub(super) sequence: u64,
+    /// Bytes from its header to the next.
+    pub(super) size: u64,
 }
 
 impl RecordRef<'_> {
@@ -66,6 +68,6 @@ impl Drop for RecordRef<'_> {
     #[inline]
     fn drop(&mut self) {
         self.payload = &[];
-        self.reader.core.release();
+        self.reader.core.release(self.size);
     }
 }

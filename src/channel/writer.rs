@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::options::Shared;
 use super::{Claim, Options, Subscriber};
-use crate::error::{
-    CreateError, PublishError, PublishTimeoutError, TryPublishError, WaitForReadersError,
-};
+use crate::error::{CreateError, PublishError, PublishTimeoutError, TryPublishError, WaitForReadersError};
 use crate::memory::Mapped;
 use crate::ring::{self, Refused, Reserved};
 use crate::segment::Cleanup;
@@ -31,7 +29,6 @@ pub struct Writer {
     shared: Arc<Shared>,
     cleanup: Option<Cleanup>,
     pace: Pace,
-    closed: bool,
     owner: u32,
     not_sync: PhantomData<std::cell::Cell<()>>,
 }
@@ -42,7 +39,7 @@ impl fmt::Debug for Writer {
             .field("path", &self.shared.path)
             .field("position", &self.position())
             .field("sequence", &self.sequence())
-            .field("closed", &self.closed)
+            .field("closed", &self.is_closed())
             .finish_non_exhaustive()
     }
 }
@@ -56,13 +53,8 @@ impl Writer {
         Options::new().create(name)
     }
 
-    pub(super) fn new(
-        core: ring::Writer<Mapped>,
-        shared: Arc<Shared>,
-        cleanup: Option<Cleanup>,
-        pace: Pace,
-    ) -> Writer {
-        Writer { core, shared, cleanup, pace, closed: false, owner: std::process::id(), not_sync: PhantomData }
+    pub(super) fn new(core: ring::Writer<Mapped>, shared: Arc<Shared>, cleanup: Option<Cleanup>, pace: Pace) -> Writer {
+        Writer { core, shared, cleanup, pace, owner: std::process::id(), not_sync: PhantomData }
     }
 
     /// Publishes one record; answers its sequence number. Waits while a lossless reader holds the writer back. A few
@@ -70,7 +62,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`PublishError`]; nothing was published.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
         loop {
             match self.try_publish(payload) {
@@ -84,10 +76,9 @@ impl Writer {
     ///
     /// # Errors
     /// [`TryPublishError`]; nothing was published.
-    #[inline]
+    #[inline(always)]
     pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
-        let core = self.core_open()?;
-        core.try_publish(payload).map_err(|refused| Self::refused(core, refused, payload.len()))
+        self.core.try_publish(payload).map_err(|refused| self.refused(refused, payload.len()))
     }
 
     /// As [`publish`](Self::publish), for a limited time.
@@ -143,8 +134,7 @@ impl Writer {
     }
 
     fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
-        let core = self.core_open()?;
-        core.reserve(len).map_err(|refused| Self::refused(core, refused, len))
+        self.core.reserve(len).map_err(|refused| self.refused(refused, len))
     }
 
     fn reserve_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Reserved, PublishTimeoutError> {
@@ -205,10 +195,12 @@ impl Writer {
         for record in records {
             let payload = record.as_ref();
             loop {
-                let core = flush.0.core_open()?;
-                match core.stage(payload).map_err(|refused| Self::refused(core, refused, payload.len())) {
+                match flush.0.core.stage(payload) {
                     Ok(_) => break,
-                    Err(error) => wait(flush.0, error, payload.len())?,
+                    Err(refused) => {
+                        let error = flush.0.refused(refused, payload.len());
+                        wait(flush.0, error, payload.len())?;
+                    }
                 }
             }
             count += 1;
@@ -218,16 +210,15 @@ impl Writer {
 
     /// Closes the ring: readers get `Closed` once they have read everything. Also done on drop.
     pub fn close(&mut self) {
-        if !self.closed && self.owner == std::process::id() {
+        if !self.is_closed() && self.owner == std::process::id() {
             self.core.close();
         }
-        self.closed = true;
     }
 
     /// Has this writer closed the ring?
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.core.is_closed()
     }
 
     /// Readers that hold a slot: all lossless ones, and the lossy ones that found a slot free. One load per slot. May be
@@ -243,14 +234,14 @@ impl Writer {
     /// [`WaitForReadersError`] with the number found.
     pub fn wait_for_readers(&mut self, n: u64, timeout: Duration) -> Result<(), WaitForReadersError> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut waiting = self.pace.wait(deadline);
+        let mut waiting = self.pace.wait(0, deadline);
         loop {
             let found = self.reader_count();
             if found >= n {
                 return Ok(());
             }
             match waiting.step() {
-                Step::Poll => {}
+                Step::Poll(_) => std::hint::spin_loop(),
                 Step::Park(slice) => {
                     self.core.park(slice, |core| core.reader_count() >= n);
                 }
@@ -289,17 +280,13 @@ impl Writer {
         self.core.sequence()
     }
 
-    #[inline(always)]
-    fn core_open(&mut self) -> Result<&mut ring::Writer<Mapped>, TryPublishError> {
-        if self.closed { Err(TryPublishError::Closed) } else { Ok(&mut self.core) }
-    }
-
     #[cold]
-    fn refused(core: &ring::Writer<Mapped>, refused: Refused, len: usize) -> TryPublishError {
+    fn refused(&self, refused: Refused, len: usize) -> TryPublishError {
         match refused {
             Refused::Full => TryPublishError::Full,
-            Refused::TooLarge => TryPublishError::TooLarge { len, max: core.geometry().max_payload() as usize },
+            Refused::TooLarge => TryPublishError::TooLarge { len, max: self.max_payload() },
             Refused::Exhausted => TryPublishError::Exhausted,
+            Refused::Closed => TryPublishError::Closed,
         }
     }
 
@@ -314,17 +301,22 @@ impl Writer {
         if error != TryPublishError::Full {
             return Err(error.into());
         }
-        let mut waiting = self.pace.wait(deadline);
+        let mut waiting = self.pace.wait(0, deadline);
         loop {
-            match waiting.step() {
-                Step::Poll => {}
-                Step::Park(slice) => self.core.park_for_room(len, slice),
+            let polls = match waiting.step() {
+                Step::Poll(most) => most,
+                Step::Park(slice) => {
+                    self.core.park_for_room(len, slice);
+                    1
+                }
                 Step::TimedOut => return Err(PublishTimeoutError::Timeout),
-            }
-            // Announces and scans; the attempt that follows costs next to nothing.
-            match self.core.reserve(len) {
-                Err(Refused::Full) => {}
-                _ => return Ok(()),
+            };
+            for _ in 0..polls {
+                // Announces and scans; the attempt that follows then costs next to nothing.
+                if !matches!(self.core.reserve(len), Err(Refused::Full)) {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
             }
         }
     }

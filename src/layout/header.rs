@@ -1,8 +1,8 @@
 //! The two headers: what is written at create, once, and checked field by field at open.
 
 use super::{
-    BYTE_ORDER_MARK, CELL_OPEN, FORMAT_VERSION, Geometry, GeometryError, HEADER_WORDS, LINE_BYTES, PayloadType,
-    REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES,
+    BYTE_ORDER_MARK, CELL_OPEN, DataArea, FORMAT_VERSION, Geometry, GeometryError, HEADER_WORDS, LINE_BYTES,
+    PayloadType, REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES,
 };
 use crate::memory::{Memory, Word};
 use crate::ring::Site;
@@ -34,8 +34,7 @@ const PAYLOAD_NAME: usize = 16;
 const REGIONS: usize = 32;
 
 /// Regions of a ring segment, in the order of the table. The last two are room for later versions: of length 0.
-const RING_REGIONS: [&str; 7] =
-    ["limits", "status", "head_cells", "checkpoints", "data", "schema_text", "statistics"];
+const RING_REGIONS: [&str; 7] = ["limits", "status", "head_cells", "checkpoints", "data", "schema_text", "statistics"];
 /// Regions of a registry segment. The last three are room for later versions: of length 0.
 const REGISTRY_REGIONS: [&str; 6] =
     ["reader_flags", "writer_flags", "slots", "durable_cursors", "semaphores", "wakeup_descriptors"];
@@ -45,7 +44,9 @@ const REGISTRY_REGIONS: [&str; 6] =
 #[non_exhaustive]
 pub enum FormatError {
     /// The file is shorter than its header says, or than any header.
-    #[error("the {segment} segment is truncated: `length` needs {needed} bytes, there are {found}; remove the ring and create it again")]
+    #[error(
+        "the {segment} segment is truncated: `length` needs {needed} bytes, there are {found}; remove the ring and create it again"
+    )]
     Truncated {
         /// `ring` or `registry`.
         segment: &'static str,
@@ -55,13 +56,17 @@ pub enum FormatError {
         found: u64,
     },
     /// The ring was made on a machine of the other byte order.
-    #[error("the {segment} segment has the other `byte_order`: it was made on another kind of machine; create the ring here")]
+    #[error(
+        "the {segment} segment has the other `byte_order`: it was made on another kind of machine; create the ring here"
+    )]
     ByteOrder {
         /// `ring` or `registry`.
         segment: &'static str,
     },
     /// Another version of this crate made the ring.
-    #[error("the {segment} segment has format `version` {found}, this program reads version {supported}; use the same release of shmcast on both sides")]
+    #[error(
+        "the {segment} segment has format `version` {found}, this program reads version {supported}; use the same release of shmcast on both sides"
+    )]
     Version {
         /// `ring` or `registry`.
         segment: &'static str,
@@ -71,7 +76,9 @@ pub enum FormatError {
         supported: u64,
     },
     /// A header field breaks its rule: this is no ring, or a damaged one.
-    #[error("the {segment} segment is not a ring, or damaged: `{field}` is {found:#x}, but must be {rule}; remove it and create the ring again")]
+    #[error(
+        "the {segment} segment is not a ring, or damaged: `{field}` is {found:#x}, but must be {rule}; remove it and create the ring again"
+    )]
     Field {
         /// `ring` or `registry`.
         segment: &'static str,
@@ -97,7 +104,7 @@ pub struct RingLayout {
     pub(super) status: Word,
     pub(super) heads: Word,
     pub(super) checkpoints: Word,
-    pub(super) data: Word,
+    pub(super) data: DataArea,
 }
 
 /// Where everything is in a registry segment. Only made from checked values.
@@ -135,7 +142,8 @@ impl RingLayout {
 
     fn from_regions(geometry: Geometry, incarnation: u64, length: u64, regions: &[Region]) -> RingLayout {
         let word = |index: usize| Word((regions[index].0 / WORD_BYTES) as usize);
-        let (limits, status, heads, checkpoints, data) = (word(0), word(1), word(2), word(3), word(4));
+        let (limits, status, heads, checkpoints, data) =
+            (word(0), word(1), word(2), word(3), DataArea::new(word(4), &geometry));
         RingLayout { geometry, incarnation, length, limits, status, heads, checkpoints, data }
     }
 
@@ -185,9 +193,8 @@ impl RingLayout {
         let raw = payload.alignment == 0;
         check.rule(!raw || words[SCHEMA_LOW] == 0, "schema_low", SCHEMA_LOW, "0 for raw bytes")?;
         check.rule(!raw || words[SCHEMA_HIGH] == 0, "schema_high", SCHEMA_HIGH, "0 for raw bytes")?;
-        for at in PAYLOAD_NAME..PAYLOAD_NAME + name.len() {
-            check.rule(!raw || words[at] == 0, "payload_name", at, "empty for raw bytes")?;
-        }
+        let unnamed = |at: usize| check.rule(!raw || words[at] == 0, "payload_name", at, "empty for raw bytes");
+        (PAYLOAD_NAME..PAYLOAD_NAME + name.len()).try_for_each(unnamed)?;
         check.zeros(PAYLOAD_NAME + name.len()..REGIONS)?;
         let regions = check.regions(&RING_REGIONS, &Self::region_lengths(&geometry))?;
         check.checksum()?;

@@ -11,10 +11,32 @@ type Cell = core::sync::atomic::AtomicU64;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-/// From this size on, vector assembly beats the word loop (which is free up to here).
-const VECTOR_BYTES: usize = 64;
+/// From this size on, vector assembly beats the word loop (which is free up to about here).
+const VECTOR_BYTES: usize = 128;
 /// From this size on, `rep movsb` beats the vector loop.
 const STRING_BYTES: usize = 16 * 1024;
+
+/// Does a thing for each of the words from `$word` up to `$end`, in runs of 8, 4, 2 and 1: for the small records that
+/// matter a few branches that are all predicted beat a loop, and where there is no assembly the rest is a loop.
+macro_rules! for_words {
+    ($word:ident in $start:expr, $end:expr, $do:block) => {{
+        let (mut at, end) = ($start, $end);
+        for_words!(@run while, 8, $word, at, end, $do);
+        for_words!(@run if, 4, $word, at, end, $do);
+        for_words!(@run if, 2, $word, at, end, $do);
+        for_words!(@run if, 1, $word, at, end, $do);
+        at
+    }};
+    (@run $loop:ident, $count:literal, $word:ident, $at:ident, $end:ident, $do:block) => {
+        $loop $end - $at >= $count {
+            for i in 0..$count {
+                let $word = $at + i;
+                $do
+            }
+            $at += $count;
+        }
+    };
+}
 
 /// Copies `len` bytes into shared words; the rest of the last word becomes zero.
 ///
@@ -22,31 +44,26 @@ const STRING_BYTES: usize = 16 * 1024;
 /// `to` is aligned and valid for relaxed atomic stores of `len.div_ceil(8)` words; `from` is valid for reads of
 /// `len` bytes, which nobody writes meanwhile.
 #[inline(always)]
-pub(super) unsafe fn words_in(mut to: *mut u64, mut from: *const u8, mut len: usize) {
+pub(super) unsafe fn words_in(to: *mut u64, from: *const u8, len: usize) {
+    let mut done = 0;
     if len >= VECTOR_BYTES {
-        // SAFETY: the caller's contract; `bulk` copies no more than `len` bytes.
-        let done = unsafe { bulk(to.cast(), from, len) };
-        // SAFETY: `done` is at most `len`, and a multiple of 8 unless it is `len`.
-        (to, from) = unsafe { (to.byte_add(done), from.add(done)) };
-        len -= done;
+        // SAFETY: the caller's contract; one side is private, the other shared words.
+        done = unsafe { bulk(to.cast(), from, len) };
     }
-    while len >= 8 {
-        // SAFETY: 8 bytes are left to read, by the caller's contract.
-        let value = unsafe { from.cast::<u64>().read_unaligned() };
-        // SAFETY: the word is one of the caller's.
-        unsafe { Cell::from_ptr(to) }.store(value, Relaxed);
-        // SAFETY: at most one past the end.
-        (to, from) = unsafe { (to.add(1), from.add(8)) };
-        len -= 8;
-    }
-    if len > 0 {
+    let word = for_words!(word in done / 8, len / 8, {
+        // SAFETY: `word` is one of the whole words within `len` bytes, by the caller's contract.
+        let value = unsafe { from.wrapping_add(word * 8).cast::<u64>().read_unaligned() };
+        // SAFETY: likewise on the shared side.
+        unsafe { Cell::from_ptr(to.wrapping_add(word)) }.store(value, Relaxed);
+    });
+    if word * 8 < len {
         let mut last = [0; 8];
-        for (i, byte) in last.iter_mut().enumerate().take(len) {
-            // SAFETY: `i` is less than `len`, the bytes left.
-            *byte = unsafe { from.add(i).read() };
+        for (byte, at) in last.iter_mut().zip(word * 8..len) {
+            // SAFETY: `at` is less than `len`.
+            *byte = unsafe { from.wrapping_add(at).read() };
         }
         // SAFETY: the word of the last bytes is one of the caller's.
-        unsafe { Cell::from_ptr(to) }.store(u64::from_ne_bytes(last), Relaxed);
+        unsafe { Cell::from_ptr(to.wrapping_add(word)) }.store(u64::from_ne_bytes(last), Relaxed);
     }
 }
 
@@ -56,29 +73,24 @@ pub(super) unsafe fn words_in(mut to: *mut u64, mut from: *const u8, mut len: us
 /// `from` is aligned and valid for relaxed atomic loads of `len.div_ceil(8)` words; `to` is valid for writes of
 /// `len` bytes, which nobody else accesses meanwhile.
 #[inline(always)]
-pub(super) unsafe fn words_out(mut from: *mut u64, mut to: *mut u8, mut len: usize) {
+pub(super) unsafe fn words_out(from: *mut u64, to: *mut u8, len: usize) {
+    let mut done = 0;
     if len >= VECTOR_BYTES {
-        // SAFETY: the caller's contract; `bulk` copies no more than `len` bytes.
-        let done = unsafe { bulk(to, from.cast(), len) };
-        // SAFETY: `done` is at most `len`, and a multiple of 8 unless it is `len`.
-        (to, from) = unsafe { (to.add(done), from.byte_add(done)) };
-        len -= done;
+        // SAFETY: the caller's contract; one side is private, the other shared words.
+        done = unsafe { bulk(to, from.cast(), len) };
     }
-    while len >= 8 {
-        // SAFETY: the word is one of the caller's.
-        let value = unsafe { Cell::from_ptr(from) }.load(Relaxed);
-        // SAFETY: 8 bytes are left to write, by the caller's contract.
-        unsafe { to.cast::<u64>().write_unaligned(value) };
-        // SAFETY: at most one past the end.
-        (to, from) = unsafe { (to.add(8), from.add(1)) };
-        len -= 8;
-    }
-    if len > 0 {
+    let word = for_words!(word in done / 8, len / 8, {
+        // SAFETY: `word` is one of the whole words within `len` bytes, by the caller's contract.
+        let value = unsafe { Cell::from_ptr(from.wrapping_add(word)) }.load(Relaxed);
+        // SAFETY: likewise on the private side.
+        unsafe { to.wrapping_add(word * 8).cast::<u64>().write_unaligned(value) };
+    });
+    if word * 8 < len {
         // SAFETY: the word of the last bytes is one of the caller's.
-        let last = unsafe { Cell::from_ptr(from) }.load(Relaxed).to_ne_bytes();
-        for (i, &byte) in last.iter().enumerate().take(len) {
-            // SAFETY: `i` is less than `len`, the bytes left.
-            unsafe { to.add(i).write(byte) };
+        let last = unsafe { Cell::from_ptr(from.wrapping_add(word)) }.load(Relaxed).to_ne_bytes();
+        for (byte, at) in last.into_iter().zip(word * 8..len) {
+            // SAFETY: `at` is less than `len`.
+            unsafe { to.wrapping_add(at).write(byte) };
         }
     }
 }
@@ -175,7 +187,8 @@ mod tests {
     #[test]
     fn every_path_means_the_word_loop() {
         let source: Vec<u8> = (0..70_000u32).map(|i| (i * 31 + i / 251) as u8).collect();
-        let lengths = (0..=300).chain([1023, 1024, 1031, 4096, STRING_BYTES - 1, STRING_BYTES, STRING_BYTES + 13, 65_536]);
+        let lengths =
+            (0..=300).chain([1023, 1024, 1031, 4096, STRING_BYTES - 1, STRING_BYTES, STRING_BYTES + 13, 65_536]);
         for len in lengths {
             for skew in [0, 1, 3] {
                 let source = &source[skew..skew + len];

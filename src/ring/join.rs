@@ -68,15 +68,15 @@ pub(super) fn find<M: Memory>(ring: &Ring<M>, start: Start) -> Option<Boundary> 
 /// May one read at the boundary, if the writer may overwrite up to `bound`? Cells are words that a peer wrote (I6).
 fn is_valid<M: Memory>(ring: &Ring<M>, boundary: Boundary, bound: u64) -> bool {
     let geometry = &ring.layout.geometry;
-    bound.wrapping_sub(boundary.position) <= geometry.capacity
-        && boundary.position.is_multiple_of(geometry.alignment)
+    bound.wrapping_sub(boundary.position) <= geometry.capacity && boundary.position.is_multiple_of(geometry.alignment)
 }
 
 /// The best boundary for `start` among those that are valid below `bound`.
 fn pick<M: Memory>(ring: &Ring<M>, start: Start, bound: u64) -> Option<Boundary> {
     let Ring { memory, layout } = ring;
     let geometry = &layout.geometry;
-    let newest = (0..2).filter_map(|index| cell::read(memory, layout.head_cell(index))).max_by_key(|cell| cell.position);
+    let newest =
+        (0..2).filter_map(|index| cell::read(memory, layout.head_cell(index))).max_by_key(|cell| cell.position);
     if start == Start::Newest {
         return newest;
     }
@@ -105,11 +105,11 @@ fn pick<M: Memory>(ring: &Ring<M>, start: Start, bound: u64) -> Option<Boundary>
 /// number of steps.
 pub(super) fn newest<M: Memory>(ring: &Ring<M>) -> Option<Boundary> {
     let Boundary { mut position, mut sequence } = find(ring, Start::Newest)?;
-    let geometry = &ring.layout.geometry;
+    let (geometry, data) = (&ring.layout.geometry, ring.layout.data());
     for _ in 0..geometry.capacity / geometry.alignment {
         // Acquire (P1): as in a read; nothing but the length is used.
-        let word = ring.memory.load(ring.layout.data(position), Acquire, Site::Header);
-        let step = match geometry.read_header(word, position) {
+        let word = ring.memory.load(data.word(position), Acquire, Site::Header);
+        let step = match data.read_header(word, position) {
             Header::Data { size, .. } => (size, 1),
             Header::Pad { size } => (size, 0),
             Header::Empty | Header::Impossible => break,
@@ -210,7 +210,7 @@ impl<M: Memory> Reader<M> {
                 return Ok(());
             }
             match self.read(|_, _, _| ()) {
-                Ok(_) => self.release(),
+                Ok(read) => self.release(read.size()),
                 Err(Stop::Empty | Stop::Closed) if start == Start::Newest => return Ok(()),
                 Err(Stop::Empty | Stop::Closed) => return Err(JoinError::SequenceNotYet { next: self.sequence }),
                 Err(Stop::Lagged(_)) if start == Start::Newest => {}

@@ -49,6 +49,16 @@ pub struct Read<T> {
     pub len: usize,
     /// Its number, counted from the start of the ring.
     pub sequence: u64,
+    /// Bytes from its header to the next.
+    size: u64,
+}
+
+impl<T> Read<T> {
+    /// What [`Reader::release`] needs to know.
+    #[inline(always)]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 /// One reader of a ring.
@@ -65,6 +75,8 @@ pub struct Reader<M: Memory> {
     pub(super) sequence: u64,
     /// The header at the position if it was seen to be there, else 0.
     header: u64,
+    /// The header at the position was seen to be 0: the ring ran dry, and the next record is one that was waited for.
+    dry: bool,
     /// The cursor as it stands in the slot.
     cursor: u64,
     /// A loss that was found and is yet to be told.
@@ -83,8 +95,8 @@ impl<M: Memory> Reader<M> {
         start: Boundary,
     ) -> Self {
         let Boundary { position, sequence } = start;
-        let (header, cursor, owed, ended, resume) = (0, position, 0, None, Start::Middle);
-        Reader { ring, registry, barrier, slot, lossless, resume, position, sequence, header, cursor, owed, ended }
+        let (header, dry, cursor, owed, ended, resume) = (0, false, position, 0, None, Start::Middle);
+        Reader { ring, registry, barrier, slot, lossless, resume, position, sequence, header, dry, cursor, owed, ended }
     }
 
     /// Reads the record at the position: `copy` is given the payload's first word and its length, which lie within the
@@ -95,16 +107,20 @@ impl<M: Memory> Reader<M> {
     /// [`Stop`].
     #[inline(always)]
     pub fn read<T>(&mut self, mut copy: impl FnMut(&M, Word, usize) -> T) -> Result<Read<T>, Stop> {
+        let data = self.ring.layout.data();
         for _ in 0..MAX_RESTARTS {
-            if self.header == 0 {
+            let (position, sequence) = (self.position, self.sequence);
+            let mut header = self.header;
+            if header == 0 {
                 // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
-                self.header = self.ring.memory.load(self.ring.layout.data(self.position), Acquire, Site::Header);
+                header = self.ring.memory.load(data.word(position), Acquire, Site::Header);
+                self.header = header;
             }
-            if let Header::Data { len, .. } = self.geometry().read_header(self.header, self.position) {
-                let payload = self.ring.layout.data(self.position).plus(1);
+            if let Header::Data { len, size } = data.read_header(header, position) {
+                let payload = data.word(position).plus(1);
                 let value = copy(&self.ring.memory, payload, len);
-                if self.still_whole() {
-                    return Ok(Read { value, payload, len, sequence: self.sequence });
+                if self.still_whole(position) {
+                    return Ok(Read { value, payload, len, sequence, size });
                 }
             }
             self.settle()?;
@@ -112,54 +128,73 @@ impl<M: Memory> Reader<M> {
         Err(Stop::Empty)
     }
 
-    /// Counts the record that [`read`](Self::read) found as received and goes on behind it.
+    /// Polls the header at the position, with a pause before each poll; ends when it is there, or after `most` polls.
+    #[inline]
+    pub fn poll(&mut self, most: u32) {
+        let word = self.ring.layout.data().word(self.position);
+        for _ in 0..most {
+            if self.header != 0 {
+                return;
+            }
+            self.ring.memory.pause();
+            // Acquire (P1): as in `read`, which goes on with it.
+            self.header = self.ring.memory.load(word, Acquire, Site::Header);
+        }
+    }
+
+    /// Is there anything that a read would not call empty?
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.header != 0 || self.second_look()
+    }
+
+    /// Counts the record that [`read`](Self::read) found, of this [`size`](Read::size), as received and goes on behind it.
     #[inline(always)]
-    pub fn release(&mut self) {
-        let Header::Data { size, .. } = self.geometry().read_header(self.header, self.position) else { return };
-        self.position += size;
-        self.sequence += 1;
+    pub fn release(&mut self, size: u64) {
+        (self.position, self.sequence) = (self.position + size, self.sequence + 1);
         self.header = 0;
         if self.lossless {
-            self.peek();
+            self.give_back();
         }
     }
 
     /// The one rule: is everything that was read at the position so far what the writer committed there?
     #[inline(always)]
-    fn still_whole(&self) -> bool {
+    fn still_whole(&self, position: u64) -> bool {
         let Ring { memory, layout } = &self.ring;
+        let capacity = layout.data().capacity();
         // Acquire (P2): pairs with `LimitFence`. If any load before this fence saw a byte of the next lap, the load
         // behind it sees the `limit` that allowed the writer to store it.
         memory.fence(Acquire, Site::ReadFence);
         // Relaxed: ordered by the fence.
         let limit = memory.load(layout.limit(), Relaxed, Site::LimitLook);
-        limit.wrapping_sub(self.position) <= layout.geometry.capacity
+        limit.wrapping_sub(position) <= capacity
     }
 
-    /// A lossless reader looks at the next header: if the ring runs dry, or enough is read, it gives the room back. So a
-    /// reader that has taken the last record never holds the writer back.
+    /// A lossless reader that has taken the last record must not hold the writer back, even if it never receives again. Was
+    /// the record waited for, then it is likely to be the last: the room is given back without a look, which
+    /// would take the next line from the writer. Else a look at the next header, which the next read goes on
+    /// with, tells whether the ring runs dry; an eighth of the ring is given back in any case.
+    ///
+    /// At a pad the room before it is given back, too. The pad itself holds nobody up: it is shorter than the record that
+    /// did not fit, which is at most half the ring, and so is the record that comes behind it.
     #[inline(always)]
-    fn peek(&mut self) {
-        // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
-        self.header = self.ring.memory.load(self.ring.layout.data(self.position), Acquire, Site::Peek);
-        if self.header == 0 || self.position - self.cursor >= self.geometry().capacity / 8 {
-            self.settle_cursor();
-        } else if self.geometry().read_header(self.header, self.position) == (Header::Pad { size: self.room() }) {
-            self.peek_behind_pad();
+    fn give_back(&mut self) {
+        let (data, position) = (self.ring.layout.data(), self.position);
+        let far = position - self.cursor >= data.capacity() / 8;
+        if self.dry {
+            self.dry = false;
+        } else {
+            // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
+            let header = self.ring.memory.load(data.word(position), Acquire, Site::Peek);
+            self.header = header;
+            self.dry = header == 0;
+            let more = header.wrapping_sub(1) < u64::from(u32::MAX);
+            if more && !far {
+                return;
+            }
         }
-    }
-
-    fn room(&self) -> u64 {
-        self.geometry().room_to_end(self.position)
-    }
-
-    /// A pad holds nothing for anybody: the reader must not stop before it, or it would hold the writer back.
-    #[cold]
-    fn peek_behind_pad(&mut self) {
-        if self.still_whole() {
-            self.position += self.room();
-            self.peek();
-        }
+        self.settle_cursor();
     }
 
     /// Stores the cursor if it moved, and wakes the writer if that sleeps.
@@ -174,7 +209,7 @@ impl<M: Memory> Reader<M> {
         self.notify_writer();
     }
 
-    /// The cold part of `read`: what stands at the position is no whole record. `Ok`: start again.
+    /// The cold part of `read`: what stands at the position is no whole record. Why? `Ok`: read again.
     #[cold]
     #[inline(never)]
     fn settle(&mut self) -> Result<(), Stop> {
@@ -185,10 +220,10 @@ impl<M: Memory> Reader<M> {
             self.header = 0;
             return Err(Stop::Lagged(core::mem::take(&mut self.owed)));
         }
-        if !self.still_whole() {
+        if !self.still_whole(self.position) {
             return self.lapped();
         }
-        match self.geometry().read_header(self.header, self.position) {
+        match self.ring.layout.data().read_header(self.header, self.position) {
             // Cannot come true: `limit` only grows, so what is whole now was whole before.
             Header::Data { .. } => Ok(()),
             Header::Pad { size } => {
@@ -201,7 +236,8 @@ impl<M: Memory> Reader<M> {
                 Err(self.end(Stop::Corrupt { position, header }))
             }
             Header::Empty => {
-                // A lossless reader that came here over a pad gives its room back.
+                self.dry = true;
+                // It may have come here over a pad.
                 self.settle_cursor();
                 self.closed_or_empty()
             }
@@ -216,11 +252,11 @@ impl<M: Memory> Reader<M> {
             return Err(Stop::Empty);
         }
         // Acquire (P1): as `Header`.
-        self.header = memory.load(layout.data(self.position), Acquire, Site::HeaderAfterClosed);
+        self.header = memory.load(layout.data().word(self.position), Acquire, Site::HeaderAfterClosed);
         if self.header != 0 {
             return Ok(());
         }
-        if self.still_whole() { Err(Stop::Closed) } else { self.lapped() }
+        if self.still_whole(self.position) { Err(Stop::Closed) } else { self.lapped() }
     }
 
     /// The writer has overwritten what this reader wanted.

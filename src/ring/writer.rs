@@ -24,6 +24,8 @@ pub enum Refused {
     TooLarge,
     /// The position reached [`MAX_POSITION`].
     Exhausted,
+    /// The ring was closed.
+    Closed,
 }
 
 /// Room for one record at the writer's position.
@@ -84,6 +86,7 @@ pub struct Writer<M> {
     /// The wake word's value.
     pub(super) wake: u64,
     staged: Option<Staged>,
+    closed: bool,
 }
 
 impl<M: Memory> Writer<M> {
@@ -108,6 +111,7 @@ impl<M: Memory> Writer<M> {
             checkpoint_block: start / ring.layout.geometry.block(),
             wake: 0,
             staged: None,
+            closed: false,
             ring,
             registry,
         }
@@ -130,10 +134,11 @@ impl<M: Memory> Writer<M> {
     /// [`Refused`].
     #[inline(always)]
     pub fn reserve(&mut self, len: usize) -> Result<Reserved, Refused> {
-        if self.geometry().record_size(len) > self.clear_to - self.position {
+        let data = self.ring.layout.data();
+        if data.record_size(len) > self.clear_to - self.position {
             self.make_way(len)?;
         }
-        Ok(Reserved { payload: self.ring.layout.data(self.position).plus(1), len })
+        Ok(Reserved { payload: data.word(self.position).plus(1), len })
     }
 
     /// Uses only the first `len` bytes of a reservation.
@@ -144,16 +149,15 @@ impl<M: Memory> Writer<M> {
     /// Commits a filled reservation; answers its sequence number.
     #[inline(always)]
     pub fn commit(&mut self, reserved: Reserved) -> u64 {
-        let Ring { memory, layout } = &self.ring;
-        let next = self.position + layout.geometry.record_size(reserved.len);
+        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
+        let (position, sequence) = (self.position, self.sequence);
+        let next = position + data.record_size(reserved.len);
+        (self.position, self.sequence) = (next, sequence + 1);
         // Zero ahead, BEFORE the commit: a reader that follows the chain finds 0 there until the next commit (I1).
         // Relaxed: ordered by the commit's release.
-        memory.store(layout.data(next), 0, Relaxed, Site::ZeroAhead);
+        memory.store(data.word(next), 0, Relaxed, Site::ZeroAhead);
         // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
-        memory.store(layout.data(self.position), Geometry::data_header(reserved.len), Release, Site::Commit);
-        self.position = next;
-        let sequence = self.sequence;
-        self.sequence += 1;
+        memory.store(data.word(position), Geometry::data_header(reserved.len), Release, Site::Commit);
         self.notify();
         sequence
     }
@@ -165,9 +169,9 @@ impl<M: Memory> Writer<M> {
     #[inline]
     pub fn stage(&mut self, payload: &[u8]) -> Result<u64, Refused> {
         let reserved = self.reserve(payload.len())?;
-        let Ring { memory, layout } = &self.ring;
+        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
         memory.copy_in(reserved.payload, payload);
-        let (at, header) = (layout.data(self.position), Geometry::data_header(payload.len()));
+        let (at, header) = (data.word(self.position), Geometry::data_header(payload.len()));
         if self.staged.is_none() {
             self.staged = Some(Staged { at, header });
         } else {
@@ -175,7 +179,7 @@ impl<M: Memory> Writer<M> {
             // either: the next header overwrites it, and `flush` stores the last one.
             memory.store(at, header, Relaxed, Site::StagedHeader);
         }
-        self.position += layout.geometry.record_size(payload.len());
+        self.position += data.record_size(payload.len());
         let sequence = self.sequence;
         self.sequence += 1;
         Ok(sequence)
@@ -185,9 +189,9 @@ impl<M: Memory> Writer<M> {
     #[inline]
     pub fn flush(&mut self) {
         let Some(Staged { at, header }) = self.staged.take() else { return };
-        let Ring { memory, layout } = &self.ring;
+        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
         // Relaxed: ordered by the commit's release, like the zero ahead of `commit`.
-        memory.store(layout.data(self.position), 0, Relaxed, Site::ZeroAhead);
+        memory.store(data.word(self.position), 0, Relaxed, Site::ZeroAhead);
         // Release (P1): the whole batch.
         memory.store(at, header, Release, Site::Commit);
         self.notify();
@@ -196,6 +200,9 @@ impl<M: Memory> Writer<M> {
     /// Closes the ring: readers get `Closed` once they have read everything. Wakes all, whether a flag is set or not.
     pub fn close(&mut self) {
         self.flush();
+        self.closed = true;
+        // An empty record has a size, too: from now on every reservation comes by `make_way`.
+        self.clear_to = self.position;
         // Release (P11): pairs with `ClosedLook`; behind the last commit.
         self.ring.memory.store(self.ring.layout.closed(), 1, Release, Site::Close);
         self.wake_readers();
@@ -213,9 +220,11 @@ impl<M: Memory> Writer<M> {
     fn make_way(&mut self, len: usize) -> Result<(), Refused> {
         // A slow path must not stand over an uncommitted first record.
         self.flush();
-        let geometry = self.geometry();
-        let (capacity, room, size) =
-            (geometry.capacity, geometry.room_to_end(self.position), geometry.record_size(len));
+        let (geometry, data) = (self.geometry(), self.ring.layout.data());
+        let (room, size) = (data.room_to_end(self.position), data.record_size(len));
+        if self.closed {
+            return Err(Refused::Closed);
+        }
         if len as u64 > geometry.max_payload() {
             return Err(Refused::TooLarge);
         }
@@ -224,7 +233,7 @@ impl<M: Memory> Writer<M> {
         }
         let pad = if size > room { room } else { 0 };
         let total = pad + size + RECORD_HEADER_BYTES;
-        debug_assert!(total <= capacity, "max_payload leaves room for pad and zero ahead");
+        debug_assert!(total <= geometry.capacity, "max_payload leaves room for pad and zero ahead");
         if self.position + total > self.limit {
             self.slow_path(total);
             if self.position + total > self.limit {
@@ -234,10 +243,9 @@ impl<M: Memory> Writer<M> {
         if pad > 0 {
             self.wrap(pad);
         }
-        let geometry = self.geometry();
-        let end_of_lap = self.position + geometry.room_to_end(self.position);
+        let end_of_lap = self.position + data.room_to_end(self.position);
         // A record that is too large must come here, too.
-        let largest = self.position + geometry.record_size(geometry.max_payload() as usize);
+        let largest = self.position + data.record_size(self.geometry().max_payload() as usize);
         self.clear_to = end_of_lap.min(self.limit - RECORD_HEADER_BYTES).min(largest);
         Ok(())
     }
@@ -245,11 +253,11 @@ impl<M: Memory> Writer<M> {
     /// Fills the rest of the data area and goes on at its start, AT ONCE: an abort, or a slow path, must not stand before
     /// a committed pad.
     fn wrap(&mut self, pad: u64) {
-        let Ring { memory, layout } = &self.ring;
+        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
         // Relaxed: the zero ahead of the pad, ordered by its release.
-        memory.store(layout.data(self.position + pad), 0, Relaxed, Site::WrapZero);
+        memory.store(data.word(self.position + pad), 0, Relaxed, Site::WrapZero);
         // Release (P1): as `Commit`.
-        memory.store(layout.data(self.position), Geometry::pad_header(pad), Release, Site::PadCommit);
+        memory.store(data.word(self.position), Geometry::pad_header(pad), Release, Site::PadCommit);
         self.position += pad;
         self.clear_to = self.position;
     }
@@ -268,18 +276,24 @@ impl<M: Memory> Writer<M> {
         }
         // Never beyond position + capacity: this position stays valid, so there is always a boundary to join at.
         let goal = (here.position + total + block).min(here.position + capacity);
-        self.announced = self.announced.max(goal);
-        // Relaxed: ordered before the scan by the fence.
-        memory.store(layout.announced(), self.announced, Relaxed, Site::Announce);
+        // Stored only if it changes, like `limit` below: readers look at this line with every record, and a writer that
+        // waits for room must not take it away from them again and again. What was stored before is before the fence, too.
+        if goal > self.announced {
+            self.announced = goal;
+            // Relaxed: ordered before the scan by the fence.
+            memory.store(layout.announced(), self.announced, Relaxed, Site::Announce);
+        }
         // SeqCst (P3): pairs with `JoinFence`.
         memory.fence(SeqCst, Site::AnnounceFence);
         let smallest = self.registry.smallest_cursor(here.position, self.limit, capacity);
         let allowed = smallest.map_or(self.announced, |cursor| self.announced.min(cursor + capacity));
-        self.limit = self.limit.max(allowed);
-        // Relaxed: ordered before what it allows by the fence.
-        memory.store(layout.limit(), self.limit, Relaxed, Site::Limit);
-        // Release (P2): pairs with `ReadFence`. Only after it may bytes below limit - capacity be overwritten.
-        memory.fence(Release, Site::LimitFence);
+        if allowed > self.limit {
+            self.limit = allowed;
+            // Relaxed: ordered before what it allows by the fence.
+            memory.store(layout.limit(), self.limit, Relaxed, Site::Limit);
+            // Release (P2): pairs with `ReadFence`. Only after it may bytes below limit - capacity be overwritten.
+            memory.fence(Release, Site::LimitFence);
+        }
         if here.position / block != self.checkpoint_block {
             self.checkpoint_block = here.position / block;
             cell::write(memory, layout.checkpoint_at(here.position), here);
@@ -305,6 +319,11 @@ impl<M: Memory> Writer<M> {
     /// The sequence number of the next record.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Has this writer closed the ring?
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Readers that hold a slot.

@@ -1,6 +1,6 @@
 //! A ring on the heap: for threads of one process, for tests, and for Miri, which can follow nothing else.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -54,11 +54,12 @@ fn allocate(words: usize) -> Result<Arc<dyn Backing>, Option<Layout>> {
 }
 
 /// Zeroed words, at least one. Aborts where there is no memory, as any allocation does.
+#[cfg(test)]
 #[must_use]
 pub(crate) fn zeroed(words: usize) -> Arc<dyn Backing> {
     match allocate(words) {
         Ok(heap) => heap,
-        Err(layout) => handle_alloc_error(layout.unwrap_or(Layout::new::<u64>())),
+        Err(layout) => std::alloc::handle_alloc_error(layout.unwrap_or(Layout::new::<u64>())),
     }
 }
 

@@ -33,29 +33,30 @@ pub enum WaitStrategy {
 /// Longest sleep without a look. Who clears a flag may be killed before it wakes the sleeper: then this is the delay.
 pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
-/// Polls before a parking waiter sleeps: about as long as a wake takes, which is the competitive choice.
-const POLLS_BEFORE_PARK: u32 = 1000;
-/// Polls between two looks at the clock, which costs as much as a poll.
-const POLLS_PER_CLOCK: u32 = 32;
+/// Polls between two looks at everything else: the clock, `closed`, `limit`.
+const POLLS_PER_STEP: u32 = 32;
+/// Steps before a parking waiter sleeps: about as long as a wake takes, which is the competitive choice.
+const STEPS_BEFORE_PARK: u32 = 32;
 
 /// From this many records without an empty poll on, a stream is a streak.
-const STREAK: u32 = 4;
+const STREAK: u64 = 4;
 /// Fewest and most pauses of the back-off after a streak.
-const BACK_OFF: (u32, u32) = (16, 256);
+const BACK_OFF: (u64, u64) = (16, 256);
 
 /// The pace of one handle's waiting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) strategy: WaitStrategy,
     pub(crate) slice: Duration,
-    /// Records since the last empty poll.
-    streak: u32,
+    /// The sequence number at the last empty poll: what came since then is the streak.
+    streak_began: u64,
 }
 
 /// What to do before the next poll.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    Poll,
+    /// Poll up to this many times, with a pause before each poll.
+    Poll(u32),
     /// Sleep for at most this long.
     Park(Duration),
     TimedOut,
@@ -67,64 +68,53 @@ pub(crate) struct Waiting {
     strategy: WaitStrategy,
     slice: Duration,
     deadline: Option<Instant>,
-    polls: u32,
+    steps: u32,
     backoff: Backoff,
 }
 
 impl Pace {
     pub(crate) fn new(strategy: WaitStrategy, slice: Duration) -> Pace {
-        Pace { strategy, slice, streak: 0 }
+        Pace { strategy, slice, streak_began: 0 }
     }
 
-    /// A record came without waiting.
-    #[inline(always)]
-    pub(crate) fn progress(&mut self) {
-        self.streak = self.streak.saturating_add(1);
-    }
-
-    /// Begins a wait. A reader that has caught up with a stream backs off before it polls again: each poll takes the line
-    /// that the writer is about to write away from it (64-byte records: 54 against 200 million per second).
+    /// Begins a wait, before the record with this sequence number. A reader that has caught up with a stream backs off before
+    /// it polls again: each poll takes the line that the writer is about to write away from it (64-byte records: 54
+    /// against 200 million per second).
     #[cold]
-    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> Waiting {
-        if self.streak >= STREAK {
-            for _ in 0..self.streak.clamp(BACK_OFF.0, BACK_OFF.1) {
+    pub(crate) fn wait(&mut self, sequence: u64, deadline: Option<Instant>) -> Waiting {
+        let streak = sequence.wrapping_sub(self.streak_began);
+        self.streak_began = sequence;
+        if streak >= STREAK {
+            for _ in 0..streak.clamp(BACK_OFF.0, BACK_OFF.1) {
                 core::hint::spin_loop();
             }
         }
-        self.streak = 0;
         let Pace { strategy, slice, .. } = *self;
-        Waiting { strategy, slice, deadline, polls: 0, backoff: Backoff::new() }
+        Waiting { strategy, slice, deadline, steps: 0, backoff: Backoff::new() }
     }
 }
 
 impl Waiting {
-    /// Paces the next poll.
+    /// What to do before the next look at everything.
     pub(crate) fn step(&mut self) -> Step {
-        self.polls = self.polls.saturating_add(1);
-        let parks = match self.strategy {
-            WaitStrategy::Spin | WaitStrategy::Yield => false,
-            WaitStrategy::Park => self.polls > POLLS_BEFORE_PARK,
-            WaitStrategy::ParkAtOnce => true,
-        };
+        self.steps = self.steps.saturating_add(1);
         let mut slice = self.slice;
-        if let Some(deadline) = self.deadline
-            && (parks || self.strategy == WaitStrategy::Yield || self.polls.is_multiple_of(POLLS_PER_CLOCK))
-        {
+        if let Some(deadline) = self.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Step::TimedOut;
             }
             slice = slice.min(left);
         }
-        if parks {
-            return Step::Park(slice);
+        match self.strategy {
+            WaitStrategy::Spin => Step::Poll(POLLS_PER_STEP),
+            WaitStrategy::Yield => {
+                self.backoff.snooze();
+                Step::Poll(1)
+            }
+            WaitStrategy::Park if self.steps <= STEPS_BEFORE_PARK => Step::Poll(POLLS_PER_STEP),
+            WaitStrategy::Park | WaitStrategy::ParkAtOnce => Step::Park(slice),
         }
-        if self.strategy == WaitStrategy::Yield {
-            self.backoff.snooze();
-        } else {
-            core::hint::spin_loop();
-        }
-        Step::Poll
     }
 }
 
@@ -133,21 +123,22 @@ mod tests {
     use super::*;
 
     fn steps(strategy: WaitStrategy, deadline: Option<Instant>, most: u32) -> Vec<Step> {
-        let mut waiting = Pace::new(strategy, SLICE).wait(deadline);
+        let mut waiting = Pace::new(strategy, SLICE).wait(0, deadline);
         (0..most).map(|_| waiting.step()).collect()
     }
 
     #[test]
     fn park_polls_first_and_then_sleeps_for_a_slice() {
-        let steps = steps(WaitStrategy::Park, None, POLLS_BEFORE_PARK + 2);
-        assert!(steps[..POLLS_BEFORE_PARK as usize].iter().all(|step| *step == Step::Poll));
-        assert_eq!(steps[POLLS_BEFORE_PARK as usize..], [Step::Park(SLICE), Step::Park(SLICE)]);
+        let steps = steps(WaitStrategy::Park, None, STEPS_BEFORE_PARK + 2);
+        let (first, last) = steps.split_at(STEPS_BEFORE_PARK as usize);
+        assert!(first.iter().all(|step| *step == Step::Poll(POLLS_PER_STEP)));
+        assert_eq!(last, [Step::Park(SLICE), Step::Park(SLICE)]);
     }
 
     #[test]
     fn spin_and_yield_never_sleep() {
         for strategy in [WaitStrategy::Spin, WaitStrategy::Yield] {
-            assert!(steps(strategy, None, 3000).iter().all(|step| *step == Step::Poll));
+            assert!(steps(strategy, None, 3000).iter().all(|step| matches!(step, Step::Poll(_))));
         }
     }
 
@@ -155,13 +146,15 @@ mod tests {
     fn every_strategy_ends_at_a_deadline_that_has_passed() {
         use WaitStrategy::{Park, ParkAtOnce, Spin, Yield};
         for strategy in [Spin, Yield, Park, ParkAtOnce] {
-            assert!(steps(strategy, Some(Instant::now()), POLLS_PER_CLOCK).contains(&Step::TimedOut), "{strategy:?}");
+            assert_eq!(steps(strategy, Some(Instant::now()), 1), [Step::TimedOut], "{strategy:?}");
         }
     }
 
     #[test]
     fn a_sleep_ends_no_later_than_the_deadline() {
         let soon = Instant::now() + SLICE / 2;
-        assert!(matches!(steps(WaitStrategy::ParkAtOnce, Some(soon), 1)[..], [Step::Park(slice)] if slice <= SLICE / 2));
+        assert!(
+            matches!(steps(WaitStrategy::ParkAtOnce, Some(soon), 1)[..], [Step::Park(slice)] if slice <= SLICE / 2)
+        );
     }
 }
