@@ -190,7 +190,8 @@ impl Geometry {
     #[inline(always)]
     #[must_use]
     pub const fn max_payload(&self) -> u64 {
-        let half = self.capacity / 2 - RECORD_HEADER_BYTES;
+        // Saturating: the rules are checked in no order, and this is part of one.
+        let half = (self.capacity / 2).saturating_sub(RECORD_HEADER_BYTES);
         // A commit word has 32 bits for length + 1.
         if half < MAX_RECORD_BYTES { half } else { MAX_RECORD_BYTES }
     }
@@ -255,7 +256,14 @@ impl DataArea {
         self.mask + 1
     }
 
-    /// Bytes from the header of a record with `len` bytes of payload to the next header.
+    /// The largest payload in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn max_payload(self) -> u64 {
+        self.max_payload
+    }
+
+    /// Bytes from the header of a record with `len` bytes of payload, at most the largest, to the next header.
     #[inline(always)]
     #[must_use]
     pub const fn record_size(self, len: usize) -> u64 {

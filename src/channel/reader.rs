@@ -290,7 +290,7 @@ fn own(core: &mut Core) -> Result<Record, TryRecvError> {
 #[inline(always)]
 fn copy(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
     let room = buffer.len();
-    let read = core.read(|memory, at, len| memory.copy_out(at, &mut buffer[..len.min(room)]))?;
+    let read = core.read_into(buffer)?;
     if read.len > room {
         return Err(TryRecvError::TooSmall { needed: read.len });
     }

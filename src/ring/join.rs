@@ -7,7 +7,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use super::{Boundary, MAX_RESTARTS, Reader, Registry, Ring, Site, Stop, cell, notify};
-use crate::layout::Header;
+use crate::layout::{Geometry, Header, MAX_POSITION, RECORD_HEADER_BYTES};
 use crate::memory::Memory;
 
 /// Where in the ring to begin.
@@ -67,8 +67,13 @@ pub(super) fn find<M: Memory>(ring: &Ring<M>, start: Start) -> Option<Boundary> 
 
 /// May one read at the boundary, if the writer may overwrite up to `bound`? Cells are words that a peer wrote (I6).
 fn is_valid<M: Memory>(ring: &Ring<M>, boundary: Boundary, bound: u64) -> bool {
-    let geometry = &ring.layout.geometry;
-    bound.wrapping_sub(boundary.position) <= geometry.capacity && boundary.position.is_multiple_of(geometry.alignment)
+    let Boundary { position, sequence } = boundary;
+    let Geometry { capacity, alignment, .. } = ring.layout.geometry;
+    bound.wrapping_sub(position) <= capacity
+        && position.is_multiple_of(alignment)
+        // No sum with either may overflow; a record takes a header at least.
+        && position <= MAX_POSITION + capacity
+        && sequence <= position / RECORD_HEADER_BYTES
 }
 
 /// The best boundary for `start` among those that are valid below `bound`.
@@ -141,23 +146,12 @@ impl<M: Memory> Reader<M> {
     ) -> Result<Self, JoinError> {
         let slot = registry.claim(true).ok_or(JoinError::NoFreeSlot)?;
         registry.sign(slot, process);
-        let boundary = hold(&ring, &registry, slot, start);
+        let held = hold(&ring, &registry, slot, start);
         let barrier = notify::fast_side(ring.barrier_mode(), registered);
-        let Some(boundary) = boundary else {
-            registry.leave(slot);
-            return Err(JoinError::Busy);
-        };
+        let boundary = held.unwrap_or(Boundary { position: 0, sequence: 0 });
         let mut reader = Reader::at(ring, Some(registry), true, Some(slot), barrier, boundary);
-        match reader.walk_to(start) {
-            Ok(()) => {
-                reader.notify_writer();
-                Ok(reader)
-            }
-            Err(error) => {
-                reader.leave();
-                Err(error)
-            }
-        }
+        let joined = if held.is_some() { reader.walk_to(start) } else { Err(JoinError::Busy) };
+        reader.end_join(joined)
     }
 
     /// Joins as a lossy reader: holds nothing, and is told what it missed. With a registry it can be woken, and takes a
@@ -181,13 +175,19 @@ impl<M: Memory> Reader<M> {
             Some(slot)
         });
         let mut reader = Reader::at(ring, registry, false, slot, barrier, boundary);
-        match reader.walk_to(start) {
+        let joined = reader.walk_to(start);
+        reader.end_join(joined)
+    }
+
+    /// The writer may be waiting for this reader to come; or a slot that failed to join may have held it back.
+    fn end_join(mut self, joined: Result<(), JoinError>) -> Result<Self, JoinError> {
+        match joined {
             Ok(()) => {
-                reader.notify_writer();
-                Ok(reader)
+                self.notify_writer();
+                Ok(self)
             }
             Err(error) => {
-                reader.leave();
+                self.leave();
                 Err(error)
             }
         }

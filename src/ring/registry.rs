@@ -52,7 +52,8 @@ impl<M: Memory> Registry<M> {
             // Acquire (P5): pairs with `Cursor`; the reader is done with the bytes before it. No model can see this one:
             // it orders the reader's loads before the writer's later stores (load buffering).
             let cursor = self.memory.load(self.layout.slot_cursor(index), Acquire, Site::SlotCursorLook);
-            let honest = position.wrapping_sub(cursor) <= capacity && limit.wrapping_sub(cursor) <= capacity;
+            // No sum with it may overflow.
+            let honest = cursor <= position && position - cursor <= capacity && limit - cursor <= capacity;
             if honest && smallest.is_none_or(|least| cursor < least) {
                 smallest = Some(cursor);
             }

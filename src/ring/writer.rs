@@ -135,7 +135,8 @@ impl<M: Memory> Writer<M> {
     #[inline(always)]
     pub fn reserve(&mut self, len: usize) -> Result<Reserved, Refused> {
         let data = self.ring.layout.data();
-        if data.record_size(len) > self.clear_to - self.position {
+        // The first comparison keeps the sum in the second from overflowing.
+        if len as u64 > data.max_payload() || data.record_size(len) > self.clear_to - self.position {
             self.make_way(len)?;
         }
         Ok(Reserved { payload: data.word(self.position).plus(1), len })
@@ -146,7 +147,8 @@ impl<M: Memory> Writer<M> {
         reserved.len = reserved.len.min(len);
     }
 
-    /// Commits a filled reservation; answers its sequence number.
+    /// Commits a filled reservation, the last one that was made and with nothing committed since; answers its sequence
+    /// number.
     #[inline(always)]
     pub fn commit(&mut self, reserved: Reserved) -> u64 {
         let (memory, data) = (&self.ring.memory, self.ring.layout.data());
@@ -220,20 +222,20 @@ impl<M: Memory> Writer<M> {
     fn make_way(&mut self, len: usize) -> Result<(), Refused> {
         // A slow path must not stand over an uncommitted first record.
         self.flush();
-        let (geometry, data) = (self.geometry(), self.ring.layout.data());
-        let (room, size) = (data.room_to_end(self.position), data.record_size(len));
+        let data = self.ring.layout.data();
         if self.closed {
             return Err(Refused::Closed);
         }
-        if len as u64 > geometry.max_payload() {
+        if len as u64 > data.max_payload() {
             return Err(Refused::TooLarge);
         }
         if self.position > MAX_POSITION {
             return Err(Refused::Exhausted);
         }
+        let (room, size) = (data.room_to_end(self.position), data.record_size(len));
         let pad = if size > room { room } else { 0 };
         let total = pad + size + RECORD_HEADER_BYTES;
-        debug_assert!(total <= geometry.capacity, "max_payload leaves room for pad and zero ahead");
+        debug_assert!(total <= data.capacity(), "max_payload leaves room for pad and zero ahead");
         if self.position + total > self.limit {
             self.slow_path(total);
             if self.position + total > self.limit {
@@ -244,9 +246,7 @@ impl<M: Memory> Writer<M> {
             self.wrap(pad);
         }
         let end_of_lap = self.position + data.room_to_end(self.position);
-        // A record that is too large must come here, too.
-        let largest = self.position + data.record_size(self.geometry().max_payload() as usize);
-        self.clear_to = end_of_lap.min(self.limit - RECORD_HEADER_BYTES).min(largest);
+        self.clear_to = end_of_lap.min(self.limit - RECORD_HEADER_BYTES);
         Ok(())
     }
 

@@ -1,0 +1,228 @@
+//! A model: a small ring, the records to publish, the threads; and how it is explored.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use shmcast::ring::{JoinError, Reader, Refused, Registry, Ring, Start, Writer};
+
+use crate::audit::{Audit, Plan};
+use crate::memory::{LoomMemory, Waiting};
+use crate::weaken::{Mutation, Weaken};
+
+/// The memory that the parties of a model see.
+pub type Seam = Weaken<LoomMemory>;
+
+/// Longest sleep; models have no time.
+pub const SLICE: Duration = Duration::from_millis(100);
+
+/// Most steps of one execution: beyond that, somebody runs in circles.
+const MAX_STEPS: usize = 4_000;
+
+/// A property, the ring and the threads that try to break it, and the bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// The property, as a sentence.
+    pub name: &'static str,
+    /// Bytes of the data area.
+    pub capacity: u64,
+    /// Blocks of the data area.
+    pub blocks: u64,
+    /// Reader slots.
+    pub slots: u64,
+    /// The position of the first record.
+    pub start: u64,
+    /// Payload words of each record.
+    pub words: &'static [usize],
+    /// What a wait does.
+    pub waiting: Waiting,
+    /// How often a thread may be interrupted in one execution; `None`: exhaustive.
+    pub preemptions: Option<usize>,
+    /// What must have happened in at least one execution, or the model proves nothing.
+    pub must_see: &'static [&'static str],
+    /// The first thread.
+    pub body: fn(World),
+}
+
+/// What came of a hunt.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Executions until then.
+    pub executions: usize,
+    /// The message of the failure; `None`: the mutant survived.
+    pub killed: Option<String>,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// What happened in the executions of one exploration, and how often.
+type Tally = Arc<Mutex<BTreeMap<&'static str, usize>>>;
+
+impl Model {
+    /// A model with the most common sizes: 64 bytes in 2 blocks, no slots, exhaustive.
+    #[must_use]
+    pub const fn new(name: &'static str, words: &'static [usize], body: fn(World)) -> Model {
+        let (capacity, blocks, slots, start, waiting) = (64, 2, 0, 0, Waiting::Yields);
+        Model { name, capacity, blocks, slots, start, words, waiting, preemptions: None, must_see: &[], body }
+    }
+
+    /// Explores the model whole.
+    ///
+    /// # Panics
+    /// If an execution breaks the property, or if what must be seen was not.
+    pub fn check(&self) {
+        let (tally, executions) = (Tally::default(), Arc::new(AtomicUsize::new(0)));
+        let start = Instant::now();
+        self.explore(&Arc::from([]), &tally, &executions);
+        let (time, executions) = (start.elapsed().as_secs_f64(), executions.load(Relaxed));
+        let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("{:>8} executions {time:>6.2} s  {}  {tally:?}", executions, self.name);
+        for what in self.must_see {
+            assert!(tally.contains_key(what), "{}: no execution in which {what}", self.name);
+        }
+    }
+
+    /// Explores the model with mutations, until an execution fails.
+    #[must_use]
+    pub fn hunt(&self, mutations: &[Mutation]) -> Verdict {
+        let (model, mutations) = (*self, Arc::from(mutations));
+        let (tally, executions) = (Tally::default(), Arc::new(AtomicUsize::new(0)));
+        let start = Instant::now();
+        // A thread of its own: what loom keeps per thread is gone with it.
+        let count = Arc::clone(&executions);
+        let explorer = std::thread::spawn(move || {
+            catch_unwind(AssertUnwindSafe(|| model.explore(&mutations, &tally, &count))).err().map(|panic| {
+                let text = panic.downcast_ref::<String>().cloned();
+                text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+            })
+        });
+        let killed = explorer.join().unwrap_or_else(|_| Some("panicked twice".to_owned()));
+        Verdict { executions: executions.load(Relaxed), killed, time: start.elapsed() }
+    }
+
+    fn explore(&self, mutations: &Arc<[Mutation]>, tally: &Tally, executions: &Arc<AtomicUsize>) {
+        let Model { capacity, blocks, slots: reader_slots, start, words, waiting, body, .. } = *self;
+        let payload = PayloadType::default();
+        let geometry = Geometry { capacity, blocks, alignment: 8, reader_slots, start, payload };
+        let ring_layout = RingLayout::new(geometry, 1).expect("the geometry of a model");
+        let registry_layout = RegistryLayout::new(reader_slots, 1);
+        let (mutations, tally, executions) = (Arc::clone(mutations), Arc::clone(tally), Arc::clone(executions));
+        let mut builder = loom::model::Builder::new();
+        builder.max_branches = MAX_STEPS;
+        builder.preemption_bound = self.preemptions;
+        builder.check(move || {
+            executions.fetch_add(1, Relaxed);
+            let (ring, registry) = LoomMemory::pair(&ring_layout, &registry_layout, waiting);
+            body(World {
+                plan: Plan { geometry, words },
+                ring,
+                registry,
+                ring_layout: ring_layout.clone(),
+                registry_layout: registry_layout.clone(),
+                mutations: Arc::clone(&mutations),
+                tally: Arc::clone(&tally),
+            });
+        });
+    }
+}
+
+/// One execution's ring. A clone is the same ring, for another thread.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The records.
+    pub plan: Plan,
+    ring: LoomMemory,
+    registry: LoomMemory,
+    ring_layout: RingLayout,
+    registry_layout: RegistryLayout,
+    mutations: Arc<[Mutation]>,
+    tally: Tally,
+}
+
+impl World {
+    /// A new party's handles.
+    fn party(&self) -> (Ring<Seam>, Registry<Seam>) {
+        let (ring, registry) = Weaken::party(&self.ring, &self.registry, &self.mutations);
+        (Ring::new(ring, self.ring_layout.clone()), Registry::new(registry, self.registry_layout.clone()))
+    }
+
+    /// The writer.
+    #[must_use]
+    pub fn writer(&self) -> Writer<Seam> {
+        let (ring, registry) = self.party();
+        Writer::new(ring, registry, false)
+    }
+
+    /// A lossy reader without registry.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn follower(&self, start: Start) -> Result<Reader<Seam>, JoinError> {
+        Reader::join_lossy(self.party().0, None, start, false, 0)
+    }
+
+    /// A lossy reader that can be woken.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn lossy(&self, start: Start) -> Result<Reader<Seam>, JoinError> {
+        let (ring, registry) = self.party();
+        Reader::join_lossy(ring, Some(registry), start, false, 0)
+    }
+
+    /// A lossless reader.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn lossless(&self, start: Start) -> Result<Reader<Seam>, JoinError> {
+        let (ring, registry) = self.party();
+        Reader::join_lossless(ring, registry, start, false, 0)
+    }
+
+    /// The books of a reader where it stands.
+    #[must_use]
+    pub fn audit(&self, reader: &Reader<Seam>) -> Audit {
+        Audit::of(reader, &self.plan)
+    }
+
+    /// Publishes the next record of the plan.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn publish(&self, writer: &mut Writer<Seam>) -> Result<u64, Refused> {
+        let payload = self.plan.payload(writer.sequence());
+        writer.try_publish(&payload)
+    }
+
+    /// Publishes the next `count` records of the plan, or as many as find room; answers how many did not.
+    pub fn publish_up_to(&self, writer: &mut Writer<Seam>, count: usize) -> usize {
+        for n in 0..count {
+            match self.publish(writer) {
+                Ok(_) => {}
+                Err(Refused::Full) => return count - n,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        0
+    }
+
+    /// Notes that something happened in this execution.
+    pub fn saw(&self, what: &'static str) {
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
+    }
+
+    /// Notes what happened to one reader.
+    pub fn saw_in(&self, audit: &Audit) {
+        let happened = [
+            (audit.lagged > 0, "a reader lagged"),
+            (audit.void > 0, "a copy was void"),
+            (audit.received > 0, "a record was received"),
+        ];
+        for (_, what) in happened.into_iter().filter(|(happened, _)| *happened) {
+            self.saw(what);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a publish and a receive ask of memory, exactly (I7, I8): a performance test without noise, on the words of one
+//! thread.
+//!
+//! A publish of `n` payload words is `n` + 2 stores and 1 load; a receive is 1 + `n` + 1 loads and a fence; whatever the
+//! number of readers that are present.
+
+use loom_tests::count::{Accesses, Count};
+use loom_tests::memory::Plain;
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use shmcast::memory::Memory;
+use shmcast::ring::{Reader, Registry, Ring, Start, Stop, Writer};
+
+const CAPACITY: u64 = 1 << 16;
+const SLOTS: u64 = 1024;
+const WORDS: [usize; 5] = [0, 1, 2, 8, 128];
+
+type Books = Count<Plain>;
+
+/// One ring on plain words, and the books of its two segments.
+struct World {
+    ring: Ring<Books>,
+    registry: Registry<Books>,
+    ring_books: Books,
+    registry_books: Books,
+}
+
+impl World {
+    fn new() -> World {
+        let payload = PayloadType::default();
+        let geometry =
+            Geometry { capacity: CAPACITY, blocks: 16, alignment: 8, reader_slots: SLOTS, start: 0, payload };
+        let layout = RingLayout::new(geometry, 1).expect("a geometry");
+        let registry_layout = RegistryLayout::new(SLOTS, 1);
+        let ring_books = Count::new(Plain::new(layout.length));
+        let registry_books = Count::new(Plain::new(registry_layout.length));
+        layout.format(&ring_books);
+        registry_layout.format(&registry_books);
+        let ring = Ring::new(ring_books.clone(), layout);
+        let registry = Registry::new(registry_books.clone(), registry_layout);
+        World { ring, registry, ring_books, registry_books }
+    }
+
+    fn writer(&self) -> Writer<Books> {
+        Writer::new(self.ring.clone(), self.registry.clone(), false)
+    }
+
+    fn lossy(&self) -> Reader<Books> {
+        Reader::join_lossy(self.ring.clone(), Some(self.registry.clone()), Start::Newest, false, 1).expect("a reader")
+    }
+
+    fn lossless(&self) -> Reader<Books> {
+        Reader::join_lossless(self.ring.clone(), self.registry.clone(), Start::Newest, false, 1).expect("a slot")
+    }
+
+    /// What the ring and the registry were asked since the last time.
+    fn take(&self) -> (Accesses, Accesses) {
+        (self.ring_books.take(), self.registry_books.take())
+    }
+}
+
+fn receive(reader: &mut Reader<Books>) -> Result<usize, Stop> {
+    let mut bytes = [0; 8 * 128];
+    let read = reader.read(|memory, payload, len| memory.copy_out(payload, &mut bytes[..len]))?;
+    reader.release(read.size());
+    Ok(read.len)
+}
+
+/// The cost of a publish below the limit, with so many readers present.
+fn publish_cost(present: usize, words: usize) -> (Accesses, Accesses) {
+    let world = World::new();
+    let mut writer = world.writer();
+    let readers: Vec<_> = (0..present).map(|_| world.lossy()).collect();
+    assert_eq!(writer.reader_count(), readers.len() as u64);
+    // The first one takes the slow path.
+    writer.try_publish(&vec![1; words * 8]).expect("room");
+    let _ = world.take();
+    writer.try_publish(&vec![1; words * 8]).expect("room");
+    world.take()
+}
+
+#[test]
+fn a_publish_is_two_stores_and_one_load_besides_its_payload() {
+    for words in WORDS {
+        for present in [0, 1000] {
+            let (ring, registry) = publish_cost(present, words);
+            let expected = Accesses {
+                words_in: words as u64,
+                stores: 1,
+                release_stores: 1,
+                light_barriers: 1,
+                ..Accesses::default()
+            };
+            assert_eq!(ring, expected, "{words} words, {present} readers");
+            assert_eq!(registry, Accesses { loads: 1, ..Accesses::default() }, "{words} words, {present} readers");
+        }
+    }
+}
+
+#[test]
+fn a_lossy_receive_is_two_loads_and_a_fence_besides_its_payload() {
+    for words in WORDS {
+        for present in [0, 1000] {
+            let world = World::new();
+            let mut writer = world.writer();
+            let _readers: Vec<_> = (0..present).map(|_| world.lossy()).collect();
+            let mut reader = world.lossy();
+            for _ in 0..3 {
+                writer.try_publish(&vec![1; words * 8]).expect("room");
+            }
+            for _ in 0..3 {
+                let _ = world.take();
+                assert_eq!(receive(&mut reader), Ok(words * 8));
+                let (ring, registry) = world.take();
+                let expected = Accesses {
+                    acquire_loads: 1,
+                    words_out: words as u64,
+                    acquire_fences: 1,
+                    loads: 1,
+                    ..Accesses::default()
+                };
+                assert_eq!((ring, registry), (expected, Accesses::default()), "{words} words, {present} readers");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lossless_reader_stores_its_cursor_each_eighth_of_the_ring_and_when_it_runs_dry() {
+    for words in WORDS {
+        let world = World::new();
+        let mut writer = world.writer();
+        let mut reader = world.lossless();
+        let size = 8 + words as u64 * 8;
+        // Three eighths of the ring, and a record.
+        let count = CAPACITY / 8 * 3 / size + 1;
+        for _ in 0..count {
+            writer.try_publish(&vec![1; words * 8]).expect("room");
+        }
+        let _ = world.take();
+        for _ in 0..count {
+            assert_eq!(receive(&mut reader), Ok(words * 8));
+        }
+        let (mut cursor, mut stores) = (0, 0);
+        for record in 1..=count {
+            if record * size - cursor >= CAPACITY / 8 || record == count {
+                cursor = record * size;
+                stores += 1;
+            }
+        }
+        assert!((3..=4).contains(&stores), "{stores} stores of {words} words");
+        let (ring, registry) = world.take();
+        let expected = Accesses {
+            // One header per record, and the zero behind the last one.
+            acquire_loads: count + 1,
+            words_out: count * words as u64,
+            acquire_fences: count,
+            loads: count,
+            ..Accesses::default()
+        };
+        assert_eq!(ring, expected, "{words} words");
+        let expected =
+            Accesses { release_stores: stores, light_barriers: stores, loads: stores, ..Accesses::default() };
+        assert_eq!(registry, expected, "{words} words");
+        // Dry: one look at the header, at the limit and at `closed`, nothing stored.
+        assert_eq!(receive(&mut reader), Err(Stop::Empty));
+        let (ring, registry) = world.take();
+        assert_eq!(ring, Accesses { acquire_loads: 2, acquire_fences: 1, loads: 1, ..Accesses::default() });
+        assert_eq!(registry, Accesses::default());
+    }
+}
+
+#[test]
+fn the_slow_path_costs_the_same_with_a_thousand_lossy_readers() {
+    let costs = [0, 1000].map(|present| {
+        let world = World::new();
+        let mut writer = world.writer();
+        let _readers: Vec<_> = (0..present).map(|_| world.lossy()).collect();
+        let mut slow = Vec::new();
+        for _ in 0..2 * CAPACITY / 1032 {
+            let _ = world.take();
+            writer.try_publish(&[1; 1024]).expect("room");
+            let cost = world.take();
+            if cost.0.full_fences > 0 {
+                slow.push(cost);
+            }
+        }
+        slow
+    });
+    assert!(costs[0].len() > 16, "{} slow paths", costs[0].len());
+    assert_eq!(costs[0], costs[1]);
+    for (ring, registry) in &costs[0] {
+        assert_eq!((ring.waits, ring.wakes, ring.rmws), (0, 0, 0));
+        // The high-water mark, and the flag of the notify.
+        assert_eq!(*registry, Accesses { loads: 2, ..Accesses::default() });
+    }
+}
+
+#[test]
+fn the_slow_path_looks_at_two_words_of_each_lossless_slot() {
+    let world = World::new();
+    let mut writer = world.writer();
+    let _readers: Vec<_> = (0..64).map(|_| world.lossless()).collect();
+    let _ = world.take();
+    writer.try_publish(&[1; 8]).expect("room");
+    let (ring, registry) = world.take();
+    assert_eq!((ring.full_fences, ring.release_fences), (1, 1));
+    assert_eq!(registry, Accesses { loads: 2, acquire_loads: 2 * 64, ..Accesses::default() });
+}
+
+#[test]
+fn only_a_sleeper_costs_a_wake() {
+    let world = World::new();
+    let mut writer = world.writer();
+    let mut reader = world.lossy();
+    writer.try_publish(&[1; 8]).expect("room");
+    assert_eq!(receive(&mut reader), Ok(8));
+    assert_eq!(receive(&mut reader), Err(Stop::Empty));
+    reader.park(std::time::Duration::ZERO);
+    let (ring, _) = world.take();
+    assert_eq!(ring.waits, 1);
+    for wakes in [1, 0, 0] {
+        writer.try_publish(&[1; 8]).expect("room");
+        assert_eq!(world.take().0.wakes, wakes);
+    }
+}
+
+#[test]
+fn a_lossless_reader_that_waits_for_each_record_gives_its_room_back_without_a_look() {
+    for words in WORDS {
+        let world = World::new();
+        let mut writer = world.writer();
+        let mut reader = world.lossless();
+        for _ in 0..3 {
+            assert_eq!(receive(&mut reader), Err(Stop::Empty));
+            writer.try_publish(&vec![1; words * 8]).expect("room");
+            let _ = world.take();
+            assert_eq!(receive(&mut reader), Ok(words * 8));
+            let (ring, registry) = world.take();
+            let expected = Accesses {
+                acquire_loads: 1,
+                words_out: words as u64,
+                acquire_fences: 1,
+                loads: 1,
+                ..Accesses::default()
+            };
+            assert_eq!(ring, expected, "{words} words");
+            let expected = Accesses { release_stores: 1, light_barriers: 1, loads: 1, ..Accesses::default() };
+            assert_eq!(registry, expected, "{words} words");
+        }
+    }
+}
