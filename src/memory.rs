@@ -10,7 +10,7 @@
 //!
 //! Shared memory is an array of 64-bit words and nothing else. There is one access width, because an atomic access
 //! that races with one of another width has no defined meaning; and no reference to shared bytes is ever formed
-//! (but for the one zero-copy door in [`channel`](crate::channel)), because a peer may change them at any time.
+//! (but for the one zero-copy door, `channel/door.rs`), because a peer may change them at any time.
 //! Payload bytes travel through relaxed words too: that is what [`Memory::copy_in`] and [`Memory::copy_out`] *mean*,
 //! whatever instructions do it.
 //!

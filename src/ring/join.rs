@@ -15,11 +15,11 @@ use crate::memory::Memory;
 #[non_exhaustive]
 pub enum Start {
     /// With the oldest record from which one can start: the first of the oldest block that is still whole.
+    #[default]
     Oldest,
     /// About half a ring behind the writer: much history, and time to read it.
     Middle,
     /// With the next record to be published.
-    #[default]
     Newest,
     /// With the record of this sequence number.
     Sequence(u64),
