@@ -40,7 +40,7 @@ impl Lines {
     fn flag(&self, line: usize) -> &AtomicU64 {
         assert!(line < 64);
         // SAFETY: within the control words, by the contract of `new`.
-        unsafe { &*self.words.add(line * APART) }
+        unsafe { &*self.words.wrapping_add(line * APART) }
     }
 
     /// Both processes leave together.
@@ -114,11 +114,9 @@ impl Lines {
             let base = (block as usize % blocks) * BLOCK_BYTES;
             for i in 0..(per_block as u64).min(records - sequence) {
                 fill(&mut payload, sequence + i);
+                let to = self.buffer.wrapping_add(base + i as usize * WORDS * 8);
                 // SAFETY: within the buffer; the reader has given this block back.
-                unsafe {
-                    let to = self.buffer.add(base + i as usize * WORDS * 8);
-                    std::ptr::copy_nonoverlapping(payload.as_ptr().cast(), to, WORDS * 8);
-                }
+                unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr().cast(), to, WORDS * 8) };
             }
             sequence += per_block as u64;
             block += 1;
@@ -139,9 +137,9 @@ impl Lines {
             }
             let base = (block as usize % blocks) * BLOCK_BYTES;
             for i in 0..(per_block as u64).min(records - sequence) {
+                let from = self.buffer.wrapping_add(base + i as usize * WORDS * 8);
                 // SAFETY: within the buffer; the writer has given this block away.
-                let bytes =
-                    unsafe { std::slice::from_raw_parts(self.buffer.add(base + i as usize * WORDS * 8), WORDS * 8) };
+                let bytes = unsafe { std::slice::from_raw_parts(from, WORDS * 8) };
                 total = total.wrapping_add(sum(bytes));
             }
             sequence += per_block as u64;

@@ -15,7 +15,7 @@ use crate::ring::Reserved;
 /// use std::io::Write;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut writer = shmcast::Options::new().create_heap()?;
-/// let mut reader = writer.subscriber().join(&shmcast::Options::new())?;
+/// let mut reader = writer.subscriber().reader()?;
 /// let mut claim = writer.claim(64)?;
 /// write!(claim, "{} bytes are enough", 19)?;
 /// let written = claim.written();

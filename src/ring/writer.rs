@@ -230,6 +230,8 @@ impl<M: Memory> Writer<M> {
             return Err(Refused::TooLarge);
         }
         if self.position > MAX_POSITION {
+            // Final, also for a shorter record that would still fit.
+            self.clear_to = self.position;
             return Err(Refused::Exhausted);
         }
         let (room, size) = (data.room_to_end(self.position), data.record_size(len));

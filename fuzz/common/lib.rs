@@ -1,0 +1,34 @@
+//! What the fuzz targets do. It is a library, so that `cargo test` runs every seed and every regression without a
+//! fuzzer; the targets themselves are shims.
+//!
+//! ```text
+//!   bytes ──▶ wire ──▶ script ──┬─▶ attach   damaged and hostile segments in `Guarded` memory, which panics out of bounds
+//!    ▲                          └─▶ ops      calls of the public API, each compared with a model
+//!    └── seeds (tests): scripts by hand
+//! ```
+//! Both panic when a promise is broken; that is all a fuzzer needs.
+
+mod attach;
+mod memory;
+mod ops;
+mod pattern;
+#[cfg(test)]
+mod seeds;
+mod wire;
+
+use arbitrary::{Arbitrary, Unstructured};
+
+/// Any bytes as the two segments of a ring: no panic, no access out of bounds, no endless loop, whatever they hold
+/// (invariant I6); and where only the registry is hostile, nobody gets a wrong record.
+pub fn run_attach(data: &[u8]) {
+    if let Ok(script) = attach::Script::arbitrary(&mut Unstructured::new(data)) {
+        attach::run(&script);
+    }
+}
+
+/// Any calls of the public API, in one thread, so that each answer is known beforehand (invariants I1, I2, I3).
+pub fn run_ops(data: &[u8]) {
+    if let Ok(script) = ops::Script::arbitrary(&mut Unstructured::new(data)) {
+        ops::run(&script);
+    }
+}
