@@ -40,7 +40,13 @@ const ALIGNMENTS: [u64; 2] = [8, 64];
 const MOST_DRIFT: f64 = 0.3;
 const ROUNDS_KEPT: usize = 9;
 const MOST_ROUNDS: usize = 60;
-const TRIPS: u64 = 20_000;
+/// Round trips of the floors.
+const TRIPS: u64 = 100_000;
+
+/// Round trips of one measurement: three laps of the ring at least, so that its lines are as warm as they stay.
+fn trips(size: usize) -> u64 {
+    (3 * RING_BYTES / (size + 8)).max(TRIPS as usize) as u64
+}
 
 /// Records of one measurement: about 20 ms.
 fn records(size: usize) -> u64 {
@@ -205,7 +211,7 @@ impl First {
                 let (ping, pong) = &mut self.pings[alignment];
                 let payload = vec![7u8; LATENCY_SIZES[size]];
                 let mut buffer = vec![0; LATENCY_SIZES[size]];
-                for _ in 0..TRIPS {
+                for _ in 0..trips(LATENCY_SIZES[size]) {
                     ping.publish(&payload).expect("ping");
                     pong.recv_into(&mut buffer).expect("pong");
                 }
@@ -252,7 +258,7 @@ fn second(lines: &Lines, mut readers: Vec<Reader>, mut pongs: Vec<(Reader, Write
             Case::Latency(size, alignment) => {
                 let (ping, pong) = &mut pongs[alignment];
                 let mut buffer = vec![0; LATENCY_SIZES[size]];
-                for _ in 0..TRIPS {
+                for _ in 0..trips(LATENCY_SIZES[size]) {
                     let received = ping.recv_into(&mut buffer).expect("ping");
                     pong.publish(&buffer[..received.len]).expect("pong");
                 }
@@ -378,14 +384,17 @@ fn report(first: &mut First, kept_wanted: usize) {
         // The two-line ping-pongs nearest to the latencies: before and behind them.
         let positions: Vec<usize> =
             cases.iter().enumerate().filter(|(_, c)| **c == Case::TwoLines).map(|(i, _)| i).skip(1).collect();
-        kept.iter().map(|round| positions.iter().map(|&i| round[i]).sum::<f64>() / positions.len() as f64).collect()
+        kept.iter()
+            .map(|round| positions.iter().map(|&i| round[i]).sum::<f64>() / (positions.len() as u64 * TRIPS) as f64)
+            .collect()
     };
     println!("{:>8} {:>10} {:>14} {:>14}", "bytes", "alignment", "ring", "x two lines");
     for (i, &size) in LATENCY_SIZES.iter().enumerate() {
         for (j, alignment) in ALIGNMENTS.iter().enumerate() {
             let took = of(Case::Latency(i, j));
+            let took: Vec<f64> = took.iter().map(|all| all / trips(size) as f64).collect();
             let share = median(took.iter().zip(&latency_floor).map(|(a, b)| a / b).collect());
-            println!("{size:>8} {alignment:>10} {:>14.0} {share:>14.2}", median(took) / TRIPS as f64);
+            println!("{size:>8} {alignment:>10} {:>14.0} {share:>14.2}", median(took));
         }
     }
 }
