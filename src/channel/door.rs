@@ -7,11 +7,69 @@
 //!
 //! or behind an `unsafe fn` whose caller vouches for as much.
 
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
 use super::reader::{block, forever};
-use super::{Claim, Reader, RecordRef};
+use super::{Claim, Reader};
 use crate::error::{RecvError, TryRecvError};
 use crate::memory::Mapped;
 use crate::ring::{self, Read};
+use crate::wait::fork;
+
+/// A record in place, in the ring: no copy. The reader holds the writer back until this is dropped, which counts the
+/// record as received. (If it is forgotten instead, the next receive yields the record again.)
+pub struct RecordRef<'a> {
+    reader: &'a mut Reader,
+    /// A pointer, not a slice: the bytes may change once `drop` has given the room back, and a slice in an argument would
+    /// have to stay valid until the function that was given it returns.
+    payload: NonNull<[u8]>,
+    sequence: u64,
+    /// Bytes from its header to the next.
+    size: u64,
+    /// It derefs to a slice of the ring.
+    borrow: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: it is an exclusive borrow of a reader, which is Send, and a pointer to bytes that do not change meanwhile.
+unsafe impl Send for RecordRef<'_> {}
+
+impl RecordRef<'_> {
+    /// Its number, counted from the start of the ring.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+impl Deref for RecordRef<'_> {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `lend` checked that the bytes lie within the segment, which the reader keeps mapped; nobody writes them
+        // until `drop` gives the room back, by the contract of `lend`.
+        unsafe { self.payload.as_ref() }
+    }
+}
+
+impl fmt::Debug for RecordRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordRef").field("sequence", &self.sequence).field("payload", &&**self).finish()
+    }
+}
+
+impl Drop for RecordRef<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // A forked child must not give back what its parent still borrows.
+        if self.reader.born == fork::generation() {
+            self.reader.core.release(self.size);
+        }
+    }
+}
 
 impl Reader {
     /// Borrows the next record in place if there is one: no copy. For lossless readers of a ring that can be
@@ -73,12 +131,10 @@ impl Reader {
     /// Nobody writes the record's bytes until the result is dropped.
     #[inline(always)]
     unsafe fn lend(&mut self, read: Read<()>) -> RecordRef<'_> {
-        let bytes = self.core.memory().bytes_at(read.payload, read.len);
+        let bytes = self.core.memory().bytes_at(read.payload, read.len).and_then(NonNull::new);
         debug_assert!(bytes.is_some(), "a record lies within its segment");
-        // SAFETY: `bytes_at` checked that the range lies within the segment, which is initialised and kept mapped by this
-        // reader, which the result borrows; the caller vouches that nobody writes.
-        let payload = bytes.map_or(&[][..], |bytes| unsafe { core::slice::from_raw_parts(bytes, read.len) });
-        RecordRef { reader: self, payload, sequence: read.sequence, size: read.size() }
+        let payload = bytes.map_or(NonNull::from(&mut [][..]), |bytes| NonNull::slice_from_raw_parts(bytes, read.len));
+        RecordRef { reader: self, payload, sequence: read.sequence, size: read.size(), borrow: PhantomData }
     }
 }
 
@@ -93,7 +149,7 @@ impl Claim<'_> {
     ///
     /// # Safety
     /// Until the slice is dropped no lossy reader of this ring may exist: one that has been lapped may be reading these
-    /// very bytes, which is a data race. The bytes are initialised, with whatever was in the ring before.
+    /// very bytes, which is a data race. For the same reason nobody may call [`Reader::lag`] meanwhile, or join. The bytes are initialised, with whatever was in the ring before.
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         (self.written, self.pending) = (self.len(), 0);
         let bytes = self.writer.core.memory().bytes_at(self.reserved.payload(), self.len());

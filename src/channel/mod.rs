@@ -14,7 +14,8 @@ mod record;
 mod writer;
 
 pub use claim::Claim;
+pub use door::RecordRef;
 pub use options::{Options, Subscriber, remove, remove_file};
 pub use reader::{Iter, Reader, TryIter};
-pub use record::{Received, Record, RecordRef};
+pub use record::{Received, Record};
 pub use writer::Writer;

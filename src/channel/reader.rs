@@ -11,7 +11,7 @@ use super::record::{Received, Record};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::memory::{Mapped, Memory};
 use crate::ring::{self, Start};
-use crate::wait::{Pace, Step};
+use crate::wait::{Pace, Step, fork};
 
 /// Makes attempts until one succeeds, or waiting for the next one fails.
 macro_rules! block {
@@ -54,7 +54,8 @@ pub struct Reader {
     pub(super) shared: Arc<Shared>,
     options: Options,
     pace: Pace,
-    owner: u32,
+    /// The process's generation when this was made: a forked child does not own the slot.
+    pub(super) born: usize,
     not_sync: PhantomData<std::cell::Cell<()>>,
 }
 
@@ -79,8 +80,8 @@ impl Reader {
     }
 
     pub(super) fn new(core: Core, shared: Arc<Shared>, options: Options) -> Reader {
-        let (pace, owner) = (options.pace(), std::process::id());
-        Reader { core, shared, options, pace, owner, not_sync: PhantomData }
+        let (pace, born) = (options.pace(), fork::watch());
+        Reader { core, shared, options, pace, born, not_sync: PhantomData }
     }
 
     // ---- owned records ----
@@ -151,11 +152,14 @@ impl Reader {
 
     // ---- batches and iterators ----
 
-    /// Appends up to `most` records that are there now to `records`; answers their number, at least 1. Never waits.
+    /// Appends up to `most` records that are there now to `records`; answers their number, at least 1 if `most` is. Never waits.
     ///
     /// # Errors
     /// [`TryRecvError`] if there is none; what comes behind some records is reported by the next call.
     pub fn try_recv_batch(&mut self, records: &mut Vec<Record>, most: usize) -> Result<usize, TryRecvError> {
+        if most == 0 {
+            return Ok(0);
+        }
         let first = self.try_recv()?;
         Ok(self.fill(first, records, most))
     }
@@ -165,6 +169,9 @@ impl Reader {
     /// # Errors
     /// [`RecvError`] if there is none; what comes behind some records is reported by the next call.
     pub fn recv_batch(&mut self, records: &mut Vec<Record>, most: usize) -> Result<usize, RecvError> {
+        if most == 0 {
+            return Ok(0);
+        }
         let first = self.recv()?;
         Ok(self.fill(first, records, most))
     }
@@ -269,21 +276,24 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         // A forked child does not own the slot.
-        if self.owner == std::process::id() {
+        if self.born == fork::generation() {
             self.core.leave();
         }
     }
 }
 
-/// An owned copy of the next record.
+/// An owned copy of the next record. Two reads: the first one finds out how long it really is, because a reader that was
+/// lapped sees garbage for a length, and must not allocate by it.
 fn own(core: &mut Core) -> Result<Record, TryRecvError> {
-    let read = core.read(|memory, at, len| {
-        let mut payload = Vec::new();
-        memory.append_out(at, len, &mut payload);
-        payload
+    let len = core.read(|_, _, _| ())?.len;
+    let mut payload = Vec::with_capacity(len);
+    let read = core.read(|memory, at, found| {
+        payload.clear();
+        memory.append_out(at, found.min(len), &mut payload);
     })?;
+    debug_assert_eq!(read.len, len, "a record that was whole does not change before it is released, or is lost");
     core.release(read.size());
-    Ok(Record { sequence: read.sequence, payload: read.value })
+    Ok(Record { sequence: read.sequence, payload })
 }
 
 /// The next record, copied into a buffer.

@@ -11,7 +11,7 @@ use crate::error::{CreateError, PublishError, PublishTimeoutError, TryPublishErr
 use crate::memory::Mapped;
 use crate::ring::{self, Refused, Reserved};
 use crate::segment::Cleanup;
-use crate::wait::{Pace, Step};
+use crate::wait::{Pace, Step, fork};
 
 /// The one writer of a ring. Dropping it closes the ring and, unless [`Options::keep`] was set, removes its name; readers
 /// that are attached read on to the end.
@@ -29,7 +29,8 @@ pub struct Writer {
     shared: Arc<Shared>,
     cleanup: Option<Cleanup>,
     pace: Pace,
-    owner: u32,
+    /// The process's generation when this was made: a forked child neither closes the ring nor removes its name.
+    born: usize,
     not_sync: PhantomData<std::cell::Cell<()>>,
 }
 
@@ -54,7 +55,7 @@ impl Writer {
     }
 
     pub(super) fn new(core: ring::Writer<Mapped>, shared: Arc<Shared>, cleanup: Option<Cleanup>, pace: Pace) -> Writer {
-        Writer { core, shared, cleanup, pace, owner: std::process::id(), not_sync: PhantomData }
+        Writer { core, shared, cleanup, pace, born: fork::watch(), not_sync: PhantomData }
     }
 
     /// Publishes one record; answers its sequence number. Waits while a lossless reader holds the writer back. A few
@@ -210,7 +211,7 @@ impl Writer {
 
     /// Closes the ring: readers get `Closed` once they have read everything. Also done on drop.
     pub fn close(&mut self) {
-        if !self.is_closed() && self.owner == std::process::id() {
+        if !self.is_closed() && self.born == fork::generation() {
             self.core.close();
         }
     }

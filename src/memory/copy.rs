@@ -1,8 +1,9 @@
 //! Copies between private bytes and shared words.
 //!
 //! Their meaning is a loop of relaxed 64-bit loads or stores, which is what the portable functions are. On x86-64
-//! larger copies go through assembly that refines this loop: each aligned 8-byte piece of a vector access is
-//! single-copy atomic on this architecture, and relaxed accesses need no order among each other. The assembly is
+//! larger copies go through assembly that refines this loop: relaxed accesses need no order among each other, and
+//! processors copy aligned 8-byte pieces whole (by all observation; the manuals promise it for plain loads and stores). The
+//! protocol does not depend on it: a copy that raced with the writer is void, torn words and all. The assembly is
 //! off under Miri and the sanitizers, which cannot see through it (`--cfg shmcast_portable` switches it off by hand).
 
 // The cells are laid over shared words here, as in the parent module.
@@ -132,7 +133,10 @@ unsafe fn bulk(to: *mut u8, from: *const u8, len: usize) -> usize {
                 "jnz 2b",
                 "vzeroupper",
                 inout("rcx") whole => _, inout("rdi") to => _, inout("rsi") from => _,
-                out("xmm0") _, out("xmm1") _, options(nostack)
+                // All of them: `vzeroupper` clears the upper halves of registers that a caller compiled for AVX may use.
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+                out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _, options(nostack)
             );
         }
     } else {
@@ -181,6 +185,30 @@ mod tests {
             let mut last = [0; 8];
             last[..bytes.len()].copy_from_slice(bytes);
             *word = u64::from_ne_bytes(last);
+        }
+    }
+
+    /// A caller that keeps values in AVX registers across a copy.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[target_feature(enable = "avx2")]
+    fn copies_between_additions(to: &mut [u64; 32]) -> [u64; 4] {
+        use core::arch::x86_64::{__m256i, _mm256_add_epi64, _mm256_set1_epi64x, _mm256_setzero_si256};
+        let mut sum: __m256i = _mm256_setzero_si256();
+        for _ in 0..1000 {
+            sum = _mm256_add_epi64(sum, _mm256_set1_epi64x(1));
+            // SAFETY: both buffers are private and of 256 bytes.
+            unsafe { words_in(to.as_mut_ptr(), [7u8; 256].as_ptr(), 256) };
+        }
+        // SAFETY: 32 bytes either way, and any bit pattern is a value.
+        unsafe { core::mem::transmute::<__m256i, [u64; 4]>(sum) }
+    }
+
+    #[test]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn a_copy_leaves_its_callers_registers_alone() {
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: AVX2 is there.
+            assert_eq!(unsafe { copies_between_additions(&mut [0; 32]) }, [1000; 4]);
         }
     }
 

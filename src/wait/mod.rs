@@ -8,6 +8,7 @@
 //! ```
 //! The decisions of the sleeping protocol are the ring's (`ring::notify`); here are its pace and the system calls.
 
+pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod membarrier;
 
