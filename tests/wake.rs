@@ -351,15 +351,19 @@ fn cpu_time() -> Duration {
     Duration::from_micros(u64::try_from(micros).expect("no time before the start"))
 }
 
-/// Sleeps for three seconds as every reader does by default; says what that took.
+/// Sleeps for a second as every reader does by default, three times; says what the cheapest took, so that what else the
+/// machine does meanwhile does not count.
 fn idle(path: &str) {
     let mut reader = Options::new().open_file(path).unwrap_or_else(|error| panic!("{error}"));
     // The first sleep touches what the others touch.
     assert_eq!(reader.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
-    let before = (cpu_time(), sleeps_so_far());
-    assert_eq!(reader.recv_timeout(Duration::from_secs(3)), Err(RecvTimeoutError::Timeout));
-    let spent = cpu_time() - before.0;
-    say(format_args!("spent {} {}", spent.as_micros(), sleeps_so_far() - before.1));
+    let mut window = || {
+        let before = (cpu_time(), sleeps_so_far());
+        assert_eq!(reader.recv_timeout(Duration::from_secs(1)), Err(RecvTimeoutError::Timeout));
+        ((cpu_time() - before.0).as_micros(), sleeps_so_far() - before.1)
+    };
+    let (micros, sleeps) = [window(), window(), window()].into_iter().min().expect("three");
+    say(format_args!("spent {micros} {sleeps}"));
 }
 
 #[test]
@@ -368,9 +372,9 @@ fn an_idle_reader_uses_less_than_a_five_hundredth_of_a_core() {
     let _writer = create(&path);
     let mut child = Child::start("idle", &[&path]);
     let [micros, sleeps] = child.expect_numbers("spent");
-    println!("{micros} microseconds of processor time in 3 seconds, {sleeps} sleeps");
-    assert!((1..100).contains(&sleeps), "{sleeps} sleeps: it slept, in slices");
-    assert!(micros < 6000, "{micros} microseconds of processor time in 3 seconds");
+    println!("{micros} microseconds of processor time in a second, {sleeps} sleeps");
+    assert!((1..40).contains(&sleeps), "{sleeps} sleeps: it slept, in slices");
+    assert!(micros < 2000, "{micros} microseconds of processor time in a second");
     child.finish();
 }
 
