@@ -63,6 +63,19 @@
 //! | P11 close | `Close` Release | `ClosedLook`, `SleepClosedLook` Acquire | the last commit |
 //! | P12 slot reuse | `LeaveState` Release | `SlotClaim` acquire-release | the slot's old owner is done with it |
 //!
+//! # Decisions
+//! * `announced` and `limit` are stored only when they change. A writer that waits for room runs its slow path again and again,
+//!   and would take the line that every reader judges by away from them each time; what was stored earlier is before
+//!   the fence of P3 all the same.
+//! * A lossless reader that had to wait for a record gives its room back without a look at the next header (the look would take
+//!   that line from the writer just before it writes it); only within a stream does it look, and gives back when it
+//!   runs dry or an eighth of the ring is read. Either way who has taken the last record holds nothing: `Reader::give_back`.
+//! * Lossless readers take slots from below, lossy ones from above: the scan ends at the lossless high-water mark, so that a
+//!   thousand lossy readers cost the writer nothing (I7).
+//! * The heavy barrier is a full fence *and* a membarrier, so a fast side that is not registered uses full fences and nobody has
+//!   to know who is.
+//! * A head cell is rewritten only when the position moved; a batch is committed before any slow path and before a wrap.
+//!
 //! # Glossary
 //! *position* bytes since the ring began; *sequence* data records since the ring began; *boundary* a position at which a
 //! record starts, with its sequence number; *lap* one trip round; *dry* nothing more to read. The rest stands in
