@@ -65,6 +65,14 @@ fn at_most(rounds: u64) -> Duration {
     LIMIT + Duration::from_millis(rounds)
 }
 
+/// Some microseconds, or none: so that each side finds the other about to sleep, asleep, and awake.
+fn dawdle(random: &mut Random, magnitudes: u64) {
+    let most = 1 << random.below(magnitudes);
+    for _ in 0..random.below(most) {
+        std::hint::spin_loop();
+    }
+}
+
 // ---- records wake readers ----
 
 /// Sends a record round to each pong, and waits for all the answers.
@@ -75,8 +83,9 @@ fn ping(rounds: u64, to: &str, from: &[&str]) {
     let mut readers: Vec<_> = from.iter().map(|path| open(path, false)).collect();
     say("opened");
     hear();
-    let before = sleeps_so_far();
+    let (before, mut random) = (sleeps_so_far(), Random(3));
     for round in 0..rounds {
+        dawdle(&mut random, 14);
         writer.publish(&round.to_ne_bytes()).expect("an open ring");
         for reader in &mut readers {
             let record = reader.recv().expect("an answer");
@@ -94,10 +103,11 @@ fn pong(rounds: u64, lossy: bool, from: &str, to: &str) {
     let mut reader = open(from, lossy);
     say("opened");
     hear();
-    let before = sleeps_so_far();
+    let (before, mut random) = (sleeps_so_far(), Random(4));
     for round in 0..rounds {
         let record = reader.recv().expect("a question");
         assert_eq!(record.sequence, round);
+        dawdle(&mut random, 14);
         writer.publish(&record).expect("an open ring");
     }
     say(format_args!("done {}", sleeps_so_far() - before));
@@ -158,14 +168,6 @@ fn no_wakeup_is_lost_in_a_million_rounds_with_two_readers() {
 }
 
 // ---- room wakes writers ----
-
-/// Some microseconds, or none: so that each side finds the other about to sleep, asleep, and awake.
-fn dawdle(random: &mut Random, magnitudes: u64) {
-    let most = 1 << random.below(magnitudes);
-    for _ in 0..random.below(most) {
-        std::hint::spin_loop();
-    }
-}
 
 /// Publishes records of half the ring: it must wait for room for every one but the first.
 fn fill(rounds: u64, path: &str) {

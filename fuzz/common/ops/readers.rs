@@ -201,7 +201,7 @@ impl Model {
         match answer {
             Ok(count) => {
                 // What was not lost before the first record is not lost while the writer rests.
-                assert_eq!((count, count as u64), (records.len(), pending.min(most.max(1) as u64)));
+                assert_eq!((count, count as u64), (records.len(), pending.min(most as u64)));
                 for record in &records {
                     self.got(index, record.sequence, &record.payload, true);
                 }
