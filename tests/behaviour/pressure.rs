@@ -31,6 +31,46 @@ fn a_reader_that_took_the_last_record_never_holds_the_writer_back() {
     }
 }
 
+/// A claim that was dropped has left a pad behind the records, and the reader comes to it without having run dry.
+#[test]
+fn a_pad_behind_the_last_record_gives_the_room_before_it_back() {
+    let mut longest = 0;
+    for offset in (0..CAPACITY).step_by(8) {
+        let (mut writer, door) = heap(&smallest().start_position(offset));
+        let mut reader = door.lossless();
+        for _ in 0..3 {
+            writer.try_publish(&[1; 120]).expect("room");
+        }
+        // The smallest claim that needs a pad as long as the rest of the lap.
+        let rest = (CAPACITY - writer.position() % CAPACITY) as usize;
+        if rest <= MAX && writer.try_claim(rest).is_ok() {
+            longest = longest.max(rest);
+        }
+        for _ in 0..3 {
+            assert_eq!(reader.try_recv().map(|record| record.len()), Ok(120));
+        }
+        assert_eq!(writer.try_publish(&[2; MAX]), Ok(3), "offset {offset}");
+        assert_eq!(reader.try_recv().map(|record| record.sequence), Ok(3));
+    }
+    assert!(longest > 1700, "the longest pad had {longest} bytes: what was read before it matters");
+}
+
+#[test]
+fn room_is_given_back_before_a_reader_runs_dry() {
+    on_every_kind(&smallest(), |mut writer, door| {
+        let mut reader = door.lossless();
+        for _ in 0..100 {
+            while writer.try_publish(&[0; 100]).is_ok() {}
+            // An eighth of the ring, and a record: it need not run dry.
+            for _ in 0..CAPACITY / 8 / 112 + 2 {
+                reader.try_recv().expect("a record");
+            }
+            assert!(reader.lag() > 10);
+            assert!(writer.try_publish(&[0; 100]).is_ok());
+        }
+    });
+}
+
 #[test]
 fn a_lossless_reader_is_never_overwritten() {
     on_every_kind(&smallest(), |mut writer, door| {
