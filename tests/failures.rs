@@ -73,6 +73,35 @@ fn a_taken_name_is_refused_and_the_ring_that_has_it_goes_on() {
     assert_eq!(reader.try_recv().map(|record| record.payload), Ok(b"still".to_vec()));
 }
 
+/// The look before the work may find the name free for all of them: the last step decides.
+#[test]
+fn of_many_creators_of_one_name_one_wins() {
+    for round in 0..50 {
+        let (directory, name) = (directory(), unique_name("raced"));
+        let path = directory.path().join("ring");
+        let create = || if round % 2 == 0 { smallest().create_file(&path) } else { smallest().create(&name) };
+        let start = std::sync::Barrier::new(4);
+        let race = || {
+            start.wait();
+            create()
+        };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(race));
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let open = || if round % 2 == 0 { Options::new().open_file(&path) } else { Reader::open(&name) };
+        let mut reader = open().expect("one was made, whole");
+        let (winners, losers): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        assert_eq!((winners.len(), losers.len()), (1, 3));
+        assert!(losers.into_iter().all(|loser| variant(loser) == "NameTaken"));
+        for mut writer in winners.into_iter().flatten() {
+            writer.publish(b"mine").expect("room");
+        }
+        assert_eq!(reader.recv().map(|record| record.payload), Ok(b"mine".to_vec()));
+        assert!(names_in(directory.path()).is_empty(), "no temporaries");
+    }
+}
+
 #[test]
 fn names_that_no_ring_can_have_are_refused_by_every_call() {
     let too_long = "x".repeat(201);

@@ -568,4 +568,11 @@ fn a_forged_cursor_evicts_at_most_its_owner() {
     }
     assert_eq!(victim.try_recv(), Err(TryRecvError::Evicted));
     assert_eq!(victim.try_recv(), Err(TryRecvError::Evicted), "final");
+    // Nor does a cursor hold that the limit has passed already: what lies below it may be overwritten by now.
+    let fresh = files.writer.position();
+    files.writer.try_publish(&[5; 1000]).expect("room");
+    let _ = other.try_recv().expect("a record");
+    file.write_all_at(&(fresh - 4096 + 1008 + 8).to_ne_bytes(), cursor(0)).expect("a word");
+    files.writer.try_publish(&[6; 2040]).expect("who is evicted holds nothing back");
+    assert_eq!(other.try_recv().map(|record| record.len()), Ok(2040));
 }
