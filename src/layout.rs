@@ -277,17 +277,23 @@ impl DataArea {
         self.capacity() - (position & self.mask)
     }
 
+    /// The size of the record that a word is the header of; `None` if no record can have it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn size_of(self, word: u64) -> Option<u64> {
+        // One comparison for: not zero, kind data, reserved bits zero, not longer than the longest.
+        let len = word.wrapping_sub(1);
+        if len <= self.max_payload { Some(self.record_size(len as usize)) } else { None }
+    }
+
     /// What a word says as the header at a position. Never trusts it: a record lies between the header and the end
     /// of the data area whatever the word holds.
     #[inline(always)]
     #[must_use]
     pub const fn read_header(self, word: u64, position: u64) -> Header {
-        // One comparison for: not zero, kind data, reserved bits zero, not longer than the longest.
-        let len = word.wrapping_sub(1);
         let room = self.room_to_end(position);
-        if len <= self.max_payload {
-            let size = self.record_size(len as usize);
-            if size <= room { Header::Data { len: len as usize, size } } else { Header::Impossible }
+        if let Some(size) = self.size_of(word) {
+            if size <= room { Header::Data { len: word as usize - 1, size } } else { Header::Impossible }
         } else if word == 0 {
             Header::Empty
         } else if word == Geometry::pad_header(room) && room < self.capacity() {

@@ -103,6 +103,9 @@ pub trait Memory {
     /// A short pause in a bounded loop.
     fn pause(&self);
 
+    /// A hint that a word will soon be stored: its line may be fetched meanwhile. Never an access.
+    fn prefetch_for_store(&self, _at: Word) {}
+
     /// Sleeps while the low half of the word is `seen`, for at most `slice`; may return for no reason.
     fn wait(&self, at: Word, seen: u32, slice: Duration, site: Site);
 
@@ -175,8 +178,9 @@ impl Mapped {
     }
 
     /// The address of `len` bytes from a word on, if they lie within the segment: for the one zero-copy door.
-    pub(crate) fn bytes_at(&self, at: Word, len: usize) -> Option<*mut u8> {
-        self.words_at(at, len, self.readable).map(<*mut u64>::cast)
+    #[inline(always)]
+    pub(crate) fn bytes_at(&self, at: Word, len: usize) -> Option<NonNull<u8>> {
+        self.words_at(at, len, self.readable).map(NonNull::cast)
     }
 
     /// The atomic cell of a word, if it is one of the first `bound` words.
@@ -195,11 +199,11 @@ impl Mapped {
 
     /// The address of word `at`, if `len` bytes from there on lie within the first `bound` words.
     #[inline(always)]
-    fn words_at(&self, at: Word, len: usize, bound: usize) -> Option<*mut u64> {
+    fn words_at(&self, at: Word, len: usize, bound: usize) -> Option<NonNull<u64>> {
         let within = at.0 <= bound && len <= (bound - at.0) * 8;
         debug_assert!(within, "{len} bytes at word {} of {bound}", at.0);
         // SAFETY: `bound` is at most `readable`, so the address is within the segment or just behind it.
-        within.then(|| unsafe { self.base.add(at.0) }.as_ptr())
+        within.then(|| unsafe { self.base.add(at.0) })
     }
 }
 
@@ -264,14 +268,14 @@ impl Memory for Mapped {
         let Some(to) = self.words_at(at, bytes.len(), self.writable) else { return };
         // SAFETY: by `words_at`, and because a segment is whole words, all words that the bytes touch lie within the
         // writable segment, which is alive and accessed only atomically; `bytes` is as long as it says.
-        unsafe { copy::words_in(to, bytes.as_ptr(), bytes.len()) }
+        unsafe { copy::words_in(to.as_ptr(), bytes.as_ptr(), bytes.len()) }
     }
 
     #[inline(always)]
     fn copy_out(&self, at: Word, bytes: &mut [u8]) {
         let Some(from) = self.words_at(at, bytes.len(), self.readable) else { return };
         // SAFETY: by `words_at`, all words that the bytes touch lie within the segment; `bytes` is as long as it says.
-        unsafe { copy::words_out(from, bytes.as_mut_ptr(), bytes.len()) }
+        unsafe { copy::words_out(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) }
     }
 
     #[inline]
@@ -281,9 +285,17 @@ impl Memory for Mapped {
         let start = bytes.len();
         let to = bytes.spare_capacity_mut().as_mut_ptr().cast();
         // SAFETY: by `words_at`, all words that the bytes touch lie within the segment; `reserve` made room for `len`.
-        unsafe { copy::words_out(from, to, len) };
+        unsafe { copy::words_out(from.as_ptr(), to, len) };
         // SAFETY: `words_out` initialised the `len` bytes behind `start`.
         unsafe { bytes.set_len(start + len) };
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
+    #[inline(always)]
+    fn prefetch_for_store(&self, at: Word) {
+        let address = self.base.as_ptr().wrapping_add(at.0);
+        // SAFETY: a hint; it never faults, whatever the address, and changes no memory.
+        unsafe { core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly)) };
     }
 
     #[inline]

@@ -107,7 +107,7 @@ impl Audit {
                 self.void += copies - 1;
                 assert_eq!(read.sequence, self.next, "the record that was received");
                 assert_eq!(read.value, self.plan.payload(self.next), "payload of record {}", self.next);
-                reader.release(read.size());
+                reader.release(read.next());
                 self.received += 1;
                 self.next += 1;
                 self.stands(reader);

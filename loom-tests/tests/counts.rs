@@ -61,7 +61,7 @@ impl World {
 fn receive(reader: &mut Reader<Books>) -> Result<usize, Stop> {
     let mut bytes = [0; 8 * 128];
     let read = reader.read(|memory, payload, len| memory.copy_out(payload, &mut bytes[..len]))?;
-    reader.release(read.size());
+    reader.release(read.next());
     Ok(read.len)
 }
 

@@ -12,7 +12,6 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use super::reader::{block, forever};
 use super::{Claim, Reader};
 use crate::error::{RecvError, TryRecvError};
 use crate::memory::Mapped;
@@ -27,8 +26,8 @@ pub struct RecordRef<'a> {
     /// have to stay valid until the function that was given it returns.
     payload: NonNull<[u8]>,
     sequence: u64,
-    /// Bytes from its header to the next.
-    size: u64,
+    /// The position behind it.
+    next: u64,
     /// It derefs to a slice of the ring.
     borrow: PhantomData<&'a [u8]>,
 }
@@ -62,11 +61,11 @@ impl fmt::Debug for RecordRef<'_> {
 }
 
 impl Drop for RecordRef<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // A forked child must not give back what its parent still borrows.
         if self.reader.born == fork::generation() {
-            self.reader.core.release(self.size);
+            self.reader.core.release(self.next);
         }
     }
 }
@@ -82,7 +81,10 @@ impl Reader {
         if !self.can_borrow() {
             return Err(TryRecvError::NotBorrowable);
         }
-        let read = locate(&mut self.core)?;
+        let read = match self.core.look() {
+            Some(read) => read,
+            None => locate(&mut self.core)?,
+        };
         // SAFETY: `can_borrow`: this reader is lossless, so no honest writer overwrites the record before it is released,
         // and nobody but processes that have power over this one could do otherwise.
         Ok(unsafe { self.lend(read) })
@@ -97,7 +99,14 @@ impl Reader {
         if !self.can_borrow() {
             return Err(RecvError::NotBorrowable);
         }
-        let read = block!(self, locate(&mut self.core), None).map_err(forever)?;
+        let mut waiting = None;
+        let read = loop {
+            if let Some(read) = self.core.look() {
+                break read;
+            }
+            let polls = self.wait_for_record(&mut waiting, usize::MAX)?;
+            self.core.poll(polls);
+        };
         // SAFETY: as in `try_recv_ref`.
         Ok(unsafe { self.lend(read) })
     }
@@ -131,15 +140,19 @@ impl Reader {
     /// Nobody writes the record's bytes until the result is dropped.
     #[inline(always)]
     unsafe fn lend(&mut self, read: Read<()>) -> RecordRef<'_> {
-        let bytes = self.core.memory().bytes_at(read.payload, read.len).and_then(NonNull::new);
-        debug_assert!(bytes.is_some(), "a record lies within its segment");
-        let payload = bytes.map_or(NonNull::from(&mut [][..]), |bytes| NonNull::slice_from_raw_parts(bytes, read.len));
-        RecordRef { reader: self, payload, sequence: read.sequence, size: read.size(), borrow: PhantomData }
+        let (bytes, len) = match self.core.memory().bytes_at(read.payload, read.len) {
+            Some(bytes) => (bytes, read.len),
+            None => (NonNull::dangling(), 0),
+        };
+        debug_assert!(len == read.len, "a record lies within its segment");
+        let payload = NonNull::slice_from_raw_parts(bytes, len);
+        RecordRef { reader: self, payload, sequence: read.sequence, next: read.next(), borrow: PhantomData }
     }
 }
 
 /// Where the next record is; it is not released yet.
-#[inline(always)]
+#[cold]
+#[inline(never)]
 fn locate(core: &mut ring::Reader<Mapped>) -> Result<Read<()>, TryRecvError> {
     Ok(core.read(|_, _, _| ())?)
 }
@@ -157,6 +170,8 @@ impl Claim<'_> {
         // SAFETY: `bytes_at` checked that the range lies within the segment, which is initialised and kept mapped by the
         // writer. Lossless readers do not read it (it was reserved), lossy ones do not by the caller's word, and nobody
         // writes it but this one writer, which the claim borrows.
-        bytes.map_or(&mut [][..], |bytes| unsafe { core::slice::from_raw_parts_mut(bytes, self.reserved.len()) })
+        bytes.map_or(&mut [][..], |bytes| unsafe {
+            core::slice::from_raw_parts_mut(bytes.as_ptr(), self.reserved.len())
+        })
     }
 }

@@ -11,24 +11,23 @@ use super::record::{Received, Record};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::memory::{Mapped, Memory};
 use crate::ring::{self, Start};
-use crate::wait::{Pace, Step, fork};
+use crate::wait::{Pace, Step, Waiting, fork};
 
 /// Makes attempts until one succeeds, or waiting for the next one fails.
 macro_rules! block {
-    ($reader:ident, $attempt:expr, $deadline:expr) => {
+    ($reader:ident, $attempt:expr, $deadline:expr) => {{
+        let mut waiting = None;
         loop {
             match $attempt {
                 Ok(received) => break Ok(received),
-                Err(error) => {
-                    if let Err(error) = $reader.wait_out(error, $deadline) {
-                        break Err(error);
-                    }
-                }
+                Err(error) => match $reader.wait(&mut waiting, error, $deadline) {
+                    Ok(polls) => $reader.core.poll(polls),
+                    Err(error) => break Err(error),
+                },
             }
         }
-    };
+    }};
 }
-pub(super) use block;
 
 type Core = ring::Reader<Mapped>;
 
@@ -129,7 +128,7 @@ impl Reader {
     /// there.
     #[inline(always)]
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
-        copy(&mut self.core, buffer)
+        copy(&mut self.core, buffer).map_or_else(|| copy_slowly(&mut self.core, buffer), Ok)
     }
 
     /// Receives a record into a buffer, waiting for it if need be.
@@ -138,7 +137,14 @@ impl Reader {
     /// [`RecvError`], as [`try_recv_into`](Self::try_recv_into).
     #[inline(always)]
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, RecvError> {
-        block!(self, copy(&mut self.core, buffer), None).map_err(forever)
+        let mut waiting = None;
+        loop {
+            if let Some(received) = copy(&mut self.core, buffer) {
+                return Ok(received);
+            }
+            let polls = self.wait_for_record(&mut waiting, buffer.len())?;
+            self.core.poll(polls);
+        }
     }
 
     /// Receives a record into a buffer, waiting for a limited time.
@@ -147,7 +153,7 @@ impl Reader {
     /// [`RecvTimeoutError`], as [`try_recv_into`](Self::try_recv_into).
     pub fn recv_into_timeout(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, RecvTimeoutError> {
         let deadline = Instant::now().checked_add(timeout);
-        block!(self, copy(&mut self.core, buffer), deadline)
+        block!(self, copy_slowly(&mut self.core, buffer), deadline)
     }
 
     // ---- batches and iterators ----
@@ -252,23 +258,35 @@ impl Reader {
 
     // ---- waiting ----
 
-    /// After an attempt that failed: waits until there may be something to receive, if that is what was missing.
+    /// After a look that found no record that fits into `room` bytes: why? Answers how often to poll before the next look;
+    /// the polling itself is inlined into the caller, so that nothing stands between it and the record.
     #[cold]
     #[inline(never)]
-    pub(super) fn wait_out(&mut self, error: TryRecvError, deadline: Option<Instant>) -> Result<(), RecvTimeoutError> {
+    pub(super) fn wait_for_record(&mut self, waiting: &mut Option<Waiting>, room: usize) -> Result<u32, RecvError> {
+        match self.core.read(|_, _, _| ()) {
+            Ok(read) if read.len > room => Err(RecvError::TooSmall { needed: read.len }),
+            Ok(_) => Ok(0),
+            Err(stop) => self.wait(waiting, stop.into(), None).map_err(forever),
+        }
+    }
+
+    /// After an attempt that failed: waits until it may be time for the next one, if a record was what was missing.
+    fn wait(
+        &mut self,
+        waiting: &mut Option<Waiting>,
+        error: TryRecvError,
+        deadline: Option<Instant>,
+    ) -> Result<u32, RecvTimeoutError> {
         if error != TryRecvError::Empty {
             return Err(error.into());
         }
-        let mut waiting = self.pace.wait(self.core.sequence(), deadline);
-        loop {
-            match waiting.step() {
-                Step::Poll(most) => self.core.poll(most),
-                Step::Park(slice) => self.core.park(slice),
-                Step::TimedOut => return Err(RecvTimeoutError::Timeout),
+        match waiting.get_or_insert_with(|| self.pace.wait(self.core.sequence(), deadline)).step() {
+            Step::Poll(polls) => Ok(polls),
+            Step::Park(slice) => {
+                self.core.park(slice);
+                Ok(0)
             }
-            if self.core.has_news() {
-                return Ok(());
-            }
+            Step::TimedOut => Err(RecvTimeoutError::Timeout),
         }
     }
 }
@@ -292,24 +310,36 @@ fn own(core: &mut Core) -> Result<Record, TryRecvError> {
         memory.append_out(at, found.min(len), &mut payload);
     })?;
     debug_assert_eq!(read.len, len, "a record that was whole does not change before it is released, or is lost");
-    core.release(read.size());
+    core.release(read.next());
     Ok(Record { sequence: read.sequence, payload })
 }
 
-/// The next record, copied into a buffer.
+/// The next record, copied into a buffer, if it is there and fits.
 #[inline(always)]
-fn copy(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
+fn copy(core: &mut Core, buffer: &mut [u8]) -> Option<Received> {
+    let read = core.look_into(buffer)?;
+    if read.len > buffer.len() {
+        return None;
+    }
+    core.release(read.next());
+    Some(Received { sequence: read.sequence, len: read.len })
+}
+
+/// The next record, copied into a buffer, or why not.
+#[cold]
+#[inline(never)]
+fn copy_slowly(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
     let room = buffer.len();
-    let read = core.read_into(buffer)?;
+    let read = core.read(|memory, at, len| memory.copy_out(at, &mut buffer[..len.min(room)]))?;
     if read.len > room {
         return Err(TryRecvError::TooSmall { needed: read.len });
     }
-    core.release(read.size());
+    core.release(read.next());
     Ok(Received { sequence: read.sequence, len: read.len })
 }
 
 /// The error of a call that has no time limit.
-pub(super) fn forever(error: RecvTimeoutError) -> RecvError {
+fn forever(error: RecvTimeoutError) -> RecvError {
     match error {
         RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
         RecvTimeoutError::Closed => RecvError::Closed,

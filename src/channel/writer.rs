@@ -65,12 +65,7 @@ impl Writer {
     /// [`PublishError`]; nothing was published.
     #[inline(always)]
     pub fn publish(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
-        loop {
-            match self.try_publish(payload) {
-                Ok(sequence) => return Ok(sequence),
-                Err(error) => self.wait_out(error, payload.len(), None).map_err(forever)?,
-            }
-        }
+        self.core.publish_at_once(payload).map_or_else(|| self.publish_until(payload, None).map_err(forever), Ok)
     }
 
     /// Publishes one record, or none if there is no room now. Never waits.
@@ -79,6 +74,12 @@ impl Writer {
     /// [`TryPublishError`]; nothing was published.
     #[inline(always)]
     pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
+        self.core.publish_at_once(payload).map_or_else(|| self.publish_slowly(payload), Ok)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn publish_slowly(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
         self.core.try_publish(payload).map_err(|refused| self.refused(refused, payload.len()))
     }
 
@@ -98,6 +99,8 @@ impl Writer {
         self.publish_until(payload, Some(deadline))
     }
 
+    #[cold]
+    #[inline(never)]
     fn publish_until(&mut self, payload: &[u8], deadline: Option<Instant>) -> Result<u64, PublishTimeoutError> {
         loop {
             match self.try_publish(payload) {

@@ -12,7 +12,11 @@ type Cell = core::sync::atomic::AtomicU64;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-/// From this size on, vector assembly beats the word loop (which is free up to about here).
+/// From this size on, a copy out goes in pieces of 16 bytes: whoever reads it next in such pieces then gets them from the
+/// store buffer, which cannot join two stores of 8. For the same reason a small copy in, whose source was
+/// probably written just before, goes word by word.
+const PIECE_BYTES: usize = 16;
+/// From this size on, a vector loop.
 const VECTOR_BYTES: usize = 128;
 /// From this size on, `rep movsb` beats the vector loop.
 const STRING_BYTES: usize = 16 * 1024;
@@ -76,7 +80,7 @@ pub(super) unsafe fn words_in(to: *mut u64, from: *const u8, len: usize) {
 #[inline(always)]
 pub(super) unsafe fn words_out(from: *mut u64, to: *mut u8, len: usize) {
     let mut done = 0;
-    if len >= VECTOR_BYTES {
+    if len >= PIECE_BYTES {
         // SAFETY: the caller's contract; one side is private, the other shared words.
         done = unsafe { bulk(to, from.cast(), len) };
     }
@@ -96,6 +100,41 @@ pub(super) unsafe fn words_out(from: *mut u64, to: *mut u8, len: usize) {
     }
 }
 
+/// Copies as many of `len` bytes, fewer than [`VECTOR_BYTES`], as are whole pieces.
+///
+/// # Safety
+/// As for [`bulk`].
+#[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
+#[inline(always)]
+unsafe fn pieces(to: *mut u8, from: *const u8, len: usize) -> usize {
+    /// Copies pieces at these offsets from what is done, and counts them as done.
+    macro_rules! pieces_at {
+        ($done:ident: $($offset:literal)*) => {
+            // SAFETY: copies 16 bytes of each offset, which lie below `len`. What it refines: one relaxed access of each of
+            // two aligned words.
+            unsafe {
+                core::arch::asm!(
+                    $(concat!("movups {piece}, [{from} + ", $offset, "]"), concat!("movups [{to} + ", $offset, "], {piece}"),)*
+                    to = in(reg) to.wrapping_add($done), from = in(reg) from.wrapping_add($done), piece = out(xmm_reg) _,
+                    options(nostack, preserves_flags)
+                );
+            }
+            $done += [$($offset),*].len() * 16;
+        };
+    }
+    let mut done = 0;
+    if len >= 64 {
+        pieces_at!(done: 0 16 32 48);
+    }
+    if len - done >= 32 {
+        pieces_at!(done: 0 16);
+    }
+    if len - done >= 16 {
+        pieces_at!(done: 0);
+    }
+    done
+}
+
 /// Copies as many of `len` bytes as assembly does well and says how many: a multiple of 8.
 ///
 /// # Safety
@@ -103,6 +142,10 @@ pub(super) unsafe fn words_out(from: *mut u64, to: *mut u8, len: usize) {
 #[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
 #[inline(always)]
 unsafe fn bulk(to: *mut u8, from: *const u8, len: usize) -> usize {
+    if len < VECTOR_BYTES {
+        // SAFETY: the caller's contract.
+        return unsafe { pieces(to, from, len) };
+    }
     if len >= STRING_BYTES {
         let whole = len & !7;
         // SAFETY: copies `whole` bytes, which the caller vouches for. What it refines: one relaxed access of each

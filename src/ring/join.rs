@@ -210,7 +210,7 @@ impl<M: Memory> Reader<M> {
                 return Ok(());
             }
             match self.read(|_, _, _| ()) {
-                Ok(read) => self.release(read.size()),
+                Ok(read) => self.release(read.next()),
                 Err(Stop::Empty | Stop::Closed) if start == Start::Newest => return Ok(()),
                 Err(Stop::Empty | Stop::Closed) => return Err(JoinError::SequenceNotYet { next: self.sequence }),
                 Err(Stop::Lagged(_)) if start == Start::Newest => {}

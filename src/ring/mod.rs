@@ -74,6 +74,11 @@
 //!   thousand lossy readers cost the writer nothing (I7).
 //! * The heavy barrier is a full fence *and* a membarrier, so a fast side that is not registered uses full fences and nobody has
 //!   to know who is.
+//! * A reader takes the length of the record before for this one's until it has compared the headers: the branch is predicted, so
+//!   the next header is loaded without waiting for this one (8-byte records: 5.9 to 4.3 ns). The last polls before a record
+//!   comes are inlined into the receive, with nothing between them and the copy (round trips: 150 to 120 ns).
+//! * The writer asks for the line 256 bytes ahead: stores become visible in order, so a zero ahead that waits for its line delays
+//!   the commit (64-byte records in a ring that fits the caches: 60 to 75 million per second; round trips 7 ns less).
 //! * A head cell is rewritten only when the position moved; a batch is committed before any slow path and before a wrap.
 //!
 //! # Glossary

@@ -49,19 +49,20 @@ pub struct Read<T> {
     pub len: usize,
     /// Its number, counted from the start of the ring.
     pub sequence: u64,
-    /// Bytes from its header to the next.
-    size: u64,
+    /// The position behind it.
+    next: u64,
 }
 
 impl<T> Read<T> {
     /// What [`Reader::release`] needs to know.
     #[inline(always)]
-    pub fn size(&self) -> u64 {
-        self.size
+    pub fn next(&self) -> u64 {
+        self.next
     }
 }
 
-/// What a read does with the words of a payload that may still turn out to be garbage.
+/// What a read does with the words of a payload that may still turn out to be garbage. A trait, because a closure cannot
+/// be told to be inlined.
 trait CopyOut<M> {
     type Value;
     fn copy(&mut self, memory: &M, payload: Word, len: usize) -> Self::Value;
@@ -76,8 +77,7 @@ impl<M, T, F: FnMut(&M, Word, usize) -> T> CopyOut<M> for F {
     }
 }
 
-/// Into a buffer, as much as fits. A type of its own, because a closure cannot be told to be inlined (8-byte records:
-/// 107 against 154 instructions).
+/// Into a buffer, as much as fits.
 struct CopyInto<'a>(&'a mut [u8]);
 
 impl<M: Memory> CopyOut<M> for CopyInto<'_> {
@@ -85,9 +85,28 @@ impl<M: Memory> CopyOut<M> for CopyInto<'_> {
 
     #[inline(always)]
     fn copy(&mut self, memory: &M, payload: Word, len: usize) {
-        let len = len.min(self.0.len());
-        memory.copy_out(payload, &mut self.0[..len]);
+        if len == self.0.len() {
+            // The copy is straight-line code where the compiler knows the buffer's length.
+            memory.copy_out(payload, self.0);
+        } else {
+            copy_part(memory, payload, len, self.0);
+        }
     }
+}
+
+#[inline(never)]
+fn copy_part<M: Memory>(memory: &M, payload: Word, len: usize, buffer: &mut [u8]) {
+    let len = len.min(buffer.len());
+    memory.copy_out(payload, &mut buffer[..len]);
+}
+
+/// The header that the last record had, and what follows from it. Most records of a ring have the length of the one before:
+/// then the place of the next header does not wait for the load of this one, because a branch is predicted and
+/// a load is not.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    header: u64,
+    size: u64,
 }
 
 /// One reader of a ring.
@@ -104,6 +123,7 @@ pub struct Reader<M: Memory> {
     pub(super) sequence: u64,
     /// The header at the position if it was seen to be there, else 0.
     header: u64,
+    usual: Usual,
     /// The header at the position was seen to be 0: the ring ran dry, and the next record is one that was waited for.
     dry: bool,
     /// The cursor as it stands in the slot.
@@ -125,7 +145,23 @@ impl<M: Memory> Reader<M> {
     ) -> Self {
         let Boundary { position, sequence } = start;
         let (header, dry, cursor, owed, ended, resume) = (0, false, position, 0, None, Start::Middle);
-        Reader { ring, registry, barrier, slot, lossless, resume, position, sequence, header, dry, cursor, owed, ended }
+        let usual = Usual { header: Geometry::data_header(0), size: ring.layout.data().record_size(0) };
+        Reader {
+            ring,
+            registry,
+            barrier,
+            slot,
+            lossless,
+            resume,
+            position,
+            sequence,
+            header,
+            usual,
+            dry,
+            cursor,
+            owed,
+            ended,
+        }
     }
 
     /// Reads the record at the position: `copy` is given the payload's first word and its length, which lie within the
@@ -134,67 +170,80 @@ impl<M: Memory> Reader<M> {
     ///
     /// # Errors
     /// [`Stop`].
-    #[inline(always)]
-    pub fn read<T>(&mut self, copy: impl FnMut(&M, Word, usize) -> T) -> Result<Read<T>, Stop> {
-        self.read_with(copy)
-    }
-
-    /// As [`read`](Self::read), copying as much of the payload as fits into a buffer.
-    ///
-    /// # Errors
-    /// [`Stop`].
-    #[inline(always)]
-    pub fn read_into(&mut self, buffer: &mut [u8]) -> Result<Read<()>, Stop> {
-        self.read_with(CopyInto(buffer))
-    }
-
-    #[inline(always)]
-    fn read_with<C: CopyOut<M>>(&mut self, mut copy: C) -> Result<Read<C::Value>, Stop> {
-        let data = self.ring.layout.data();
+    #[inline]
+    pub fn read<T>(&mut self, mut copy: impl FnMut(&M, Word, usize) -> T) -> Result<Read<T>, Stop> {
         for _ in 0..MAX_RESTARTS {
-            let (position, sequence) = (self.position, self.sequence);
-            let mut header = self.header;
-            if header == 0 {
-                // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
-                header = self.ring.memory.load(data.word(position), Acquire, Site::Header);
-                self.header = header;
-            }
-            if let Header::Data { len, size } = data.read_header(header, position) {
-                let payload = data.word(position).plus(1);
-                let value = copy.copy(&self.ring.memory, payload, len);
-                if self.still_whole(position) {
-                    return Ok(Read { value, payload, len, sequence, size });
-                }
+            if let Some(read) = self.look_with(&mut copy) {
+                return Ok(read);
             }
             self.settle()?;
         }
         Err(Stop::Empty)
     }
 
+    /// The fast path of [`read`](Self::read), a single look. `None`: there is no whole record, and [`read`](Self::read) tells why.
+    #[inline(always)]
+    pub fn look(&mut self) -> Option<Read<()>> {
+        self.look_with(&mut |_: &M, _, _| ())
+    }
+
+    /// As [`look`](Self::look), copying as much of the payload as fits into a buffer.
+    #[inline(always)]
+    pub fn look_into(&mut self, buffer: &mut [u8]) -> Option<Read<()>> {
+        self.look_with(&mut CopyInto(buffer))
+    }
+
+    #[inline(always)]
+    fn look_with<C: CopyOut<M>>(&mut self, copy: &mut C) -> Option<Read<C::Value>> {
+        let (position, sequence) = (self.position, self.sequence);
+        let mut header = self.header;
+        if header == 0 {
+            // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
+            header = self.ring.memory.load(self.ring.layout.data().word(position), Acquire, Site::Header);
+            self.header = header;
+        }
+        if header != self.usual.header && !self.measure(header) {
+            return None;
+        }
+        let (data, Usual { header, size }) = (self.ring.layout.data(), self.usual);
+        if size > data.room_to_end(position) {
+            return None;
+        }
+        let (payload, len) = (data.word(position).plus(1), (header - 1) as usize);
+        let value = copy.copy(&self.ring.memory, payload, len);
+        self.still_whole(position).then_some(Read { value, payload, len, sequence, next: position + size })
+    }
+
+    /// A header that is not the usual one: is it a record's?
+    #[inline(never)]
+    fn measure(&mut self, header: u64) -> bool {
+        let Some(size) = self.ring.layout.data().size_of(header) else { return false };
+        self.usual = Usual { header, size };
+        true
+    }
+
     /// Polls the header at the position, with a pause before each poll; ends when it is there, or after `most` polls.
-    #[inline]
+    #[inline(always)]
     pub fn poll(&mut self, most: u32) {
         let word = self.ring.layout.data().word(self.position);
+        if self.header != 0 {
+            return;
+        }
         for _ in 0..most {
-            if self.header != 0 {
-                return;
-            }
             self.ring.memory.pause();
             // Acquire (P1): as in `read`, which goes on with it.
-            self.header = self.ring.memory.load(word, Acquire, Site::Header);
+            let header = self.ring.memory.load(word, Acquire, Site::Header);
+            if header != 0 {
+                self.header = header;
+                return;
+            }
         }
     }
 
-    /// Is there anything that a read would not call empty?
-    #[inline]
-    pub fn has_news(&self) -> bool {
-        self.header != 0 || self.second_look()
-    }
-
-    /// Counts the record that [`read`](Self::read) found, of this [`size`](Read::size), as received and goes on behind it.
+    /// Counts the record that [`read`](Self::read) found as received and goes on [behind](Read::next) it.
     #[inline(always)]
-    pub fn release(&mut self, size: u64) {
-        (self.position, self.sequence) = (self.position + size, self.sequence + 1);
+    pub fn release(&mut self, next: u64) {
+        (self.position, self.sequence) = (next, self.sequence + 1);
         self.header = 0;
         if self.lossless {
             self.give_back();
@@ -252,7 +301,7 @@ impl<M: Memory> Reader<M> {
         self.notify_writer();
     }
 
-    /// The cold part of `read`: what stands at the position is no whole record. Why? `Ok`: read again.
+    /// The cold part of [`read`](Self::read): what stands at the position is no whole record. Why? `Ok`: look again.
     #[cold]
     #[inline(never)]
     fn settle(&mut self) -> Result<(), Stop> {

@@ -15,6 +15,10 @@ use super::{Boundary, Registry, Ring, Site, cell, notify};
 use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout, RingLayout};
 use crate::memory::{Barrier, Memory, Word};
 
+/// So far ahead of the next record the writer asks for a line to store to. Readers have had it since the last lap, and stores
+/// become visible in order, so one that waits for its line (the zero ahead, most often) delays every commit behind it.
+const PREFETCH_BYTES: u64 = 256;
+
 /// Why a record could not be published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -32,15 +36,18 @@ pub enum Refused {
 #[derive(Debug)]
 #[must_use = "a reservation that is not committed was never there"]
 pub struct Reserved {
-    payload: Word,
+    header: Word,
     len: usize,
+    /// The position behind it, and the word there.
+    next: u64,
+    next_header: Word,
 }
 
 impl Reserved {
     /// The first word of the payload.
     #[must_use]
     pub fn payload(&self) -> Word {
-        self.payload
+        self.header.plus(1)
     }
 
     /// Bytes of payload that fit.
@@ -121,11 +128,35 @@ impl<M: Memory> Writer<M> {
     ///
     /// # Errors
     /// [`Refused`]; nothing was published.
-    #[inline(always)]
     pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, Refused> {
         let reserved = self.reserve(payload.len())?;
-        self.ring.memory.copy_in(reserved.payload, payload);
+        self.ring.memory.copy_in(reserved.payload(), payload);
         Ok(self.commit(reserved))
+    }
+
+    /// The fast path of [`try_publish`](Self::try_publish): `None` if it needs a wrap or the slow path.
+    #[inline(always)]
+    pub fn publish_at_once(&mut self, payload: &[u8]) -> Option<u64> {
+        let reserved = self.clear(payload.len())?;
+        self.ring.memory.copy_in(reserved.payload(), payload);
+        Some(self.commit(reserved))
+    }
+
+    /// Room that is there without a look at anything.
+    #[inline(always)]
+    fn clear(&self, len: usize) -> Option<Reserved> {
+        let data = self.ring.layout.data();
+        // The first comparison keeps the sum in the second from overflowing.
+        let clear = len as u64 <= data.max_payload() && data.record_size(len) <= self.clear_to - self.position;
+        clear.then(|| self.reserved(len))
+    }
+
+    /// Everything that a commit needs to know, so that it looks nothing up between its stores.
+    #[inline(always)]
+    fn reserved(&self, len: usize) -> Reserved {
+        let data = self.ring.layout.data();
+        let next = self.position + data.record_size(len);
+        Reserved { header: data.word(self.position), len, next, next_header: data.word(next) }
     }
 
     /// Makes room for a record of `len` bytes of payload. To abort, drop the result.
@@ -134,33 +165,32 @@ impl<M: Memory> Writer<M> {
     /// [`Refused`].
     #[inline(always)]
     pub fn reserve(&mut self, len: usize) -> Result<Reserved, Refused> {
-        let data = self.ring.layout.data();
-        // The first comparison keeps the sum in the second from overflowing.
-        if len as u64 > data.max_payload() || data.record_size(len) > self.clear_to - self.position {
-            self.make_way(len)?;
+        if let Some(reserved) = self.clear(len) {
+            return Ok(reserved);
         }
-        Ok(Reserved { payload: data.word(self.position).plus(1), len })
+        self.make_way(len)?;
+        Ok(self.reserved(len))
     }
 
     /// Uses only the first `len` bytes of a reservation.
     pub fn truncate(&self, reserved: &mut Reserved, len: usize) {
-        reserved.len = reserved.len.min(len);
+        *reserved = self.reserved(reserved.len.min(len));
     }
 
     /// Commits a filled reservation, the last one that was made and with nothing committed since; answers its sequence
     /// number.
     #[inline(always)]
     pub fn commit(&mut self, reserved: Reserved) -> u64 {
-        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
-        let (position, sequence) = (self.position, self.sequence);
-        let next = position + data.record_size(reserved.len);
+        let Reserved { header, len, next, next_header } = reserved;
+        let sequence = self.sequence;
         (self.position, self.sequence) = (next, sequence + 1);
         // Zero ahead, BEFORE the commit: a reader that follows the chain finds 0 there until the next commit (I1).
         // Relaxed: ordered by the commit's release.
-        memory.store(data.word(next), 0, Relaxed, Site::ZeroAhead);
+        self.ring.memory.store(next_header, 0, Relaxed, Site::ZeroAhead);
         // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
-        memory.store(data.word(position), Geometry::data_header(reserved.len), Release, Site::Commit);
+        self.ring.memory.store(header, Geometry::data_header(len), Release, Site::Commit);
         self.notify();
+        self.ring.memory.prefetch_for_store(self.ring.layout.data().word(next.wrapping_add(PREFETCH_BYTES)));
         sequence
     }
 
@@ -171,17 +201,16 @@ impl<M: Memory> Writer<M> {
     #[inline]
     pub fn stage(&mut self, payload: &[u8]) -> Result<u64, Refused> {
         let reserved = self.reserve(payload.len())?;
-        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
-        memory.copy_in(reserved.payload, payload);
-        let (at, header) = (data.word(self.position), Geometry::data_header(payload.len()));
+        self.ring.memory.copy_in(reserved.payload(), payload);
+        let (at, header) = (reserved.header, Geometry::data_header(payload.len()));
         if self.staged.is_none() {
             self.staged = Some(Staged { at, header });
         } else {
             // Relaxed: nobody gets here but over the first record's header, whose release covers it (P1). No zero ahead
             // either: the next header overwrites it, and `flush` stores the last one.
-            memory.store(at, header, Relaxed, Site::StagedHeader);
+            self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
         }
-        self.position += data.record_size(payload.len());
+        self.position = reserved.next;
         let sequence = self.sequence;
         self.sequence += 1;
         Ok(sequence)

@@ -39,10 +39,12 @@ const POLLS_PER_STEP: u32 = 32;
 /// Steps before a parking waiter sleeps: about as long as a wake takes, which is the competitive choice.
 const STEPS_BEFORE_PARK: u32 = 32;
 
-/// From this many records without an empty poll on, a stream is a streak.
-const STREAK: u64 = 4;
-/// Fewest and most pauses of the back-off after a streak.
-const BACK_OFF: (u64, u64) = (16, 256);
+/// From this many records without an empty poll on, a stream is a streak: an answer to a question is one.
+const STREAK: u64 = 2;
+/// Pauses of the back-off for each record of the streak, and most of all. The more records one back-off lets come, the longer
+/// is the next: a stream of more than one record in that many pauses soon runs at the longest one.
+const BACK_OFF: u64 = 16;
+const MOST_BACK_OFF: u64 = 256;
 
 /// The pace of one handle's waiting.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +88,7 @@ impl Pace {
         let streak = sequence.wrapping_sub(self.streak_began);
         self.streak_began = sequence;
         if streak >= STREAK {
-            for _ in 0..streak.clamp(BACK_OFF.0, BACK_OFF.1) {
+            for _ in 0..streak.saturating_mul(BACK_OFF).min(MOST_BACK_OFF) {
                 core::hint::spin_loop();
             }
         }

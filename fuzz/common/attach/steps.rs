@@ -71,8 +71,8 @@ impl Bench {
                 if let Some(index) = self.reader(reader) {
                     let at = &mut self.readers[index];
                     // Only after a read, but whatever the ring has become since.
-                    if let Some(size) = at.held.take() {
-                        at.reader.release(size);
+                    if let Some(next) = at.held.take() {
+                        at.reader.release(next);
                         at.next = at.reader.sequence();
                     }
                 }
@@ -216,10 +216,10 @@ impl Bench {
                     let expected = pattern::payload(sequence, self.lens[sequence as usize]);
                     assert!(read.value == expected, "record {sequence} is torn");
                 }
-                at.held = Some(read.size());
+                at.held = Some(read.next());
                 if release {
                     at.held = None;
-                    at.reader.release(read.size());
+                    at.reader.release(read.next());
                     at.next = at.reader.sequence();
                 }
             }
