@@ -33,6 +33,22 @@ pub enum CreateError {
         /// What exists.
         path: PathBuf,
     },
+    /// The ring has a writer, and a ring has only one.
+    #[error("{} has a writer, process {process}; stop that one first, or choose another name", .path.display())]
+    WriterAlive {
+        /// The ring.
+        path: PathBuf,
+        /// The writer's process id, as it gave it, in its own container.
+        process: u64,
+    },
+    /// What is there cannot be taken over.
+    #[error("cannot take over {}: {source}", .path.display())]
+    TakeOver {
+        /// The ring.
+        path: PathBuf,
+        /// Why.
+        source: Box<OpenError>,
+    },
     /// The ring would not fit into the file system, or into memory.
     #[error(
         "no space for the ring{}: it needs {needed} bytes, {available} are available; choose a smaller capacity, or make room",

@@ -87,6 +87,8 @@ pub struct Geometry {
     pub reader_slots: u64,
     /// The position of the first record, a multiple of the alignment; 0 but in tests of large positions.
     pub start: u64,
+    /// The writer may go on without a lossless reader that stalls.
+    pub may_evict: bool,
     /// What the payloads are.
     pub payload: PayloadType,
 }
@@ -346,6 +348,12 @@ impl RingLayout {
     #[must_use]
     pub const fn barrier_mode(&self) -> Word {
         self.status.plus(3)
+    }
+
+    /// The process id of the current writer, for people.
+    #[must_use]
+    pub const fn writer_process(&self) -> Word {
+        self.status.plus((LINE_BYTES / WORD_BYTES) as usize)
     }
 
     /// Head cell 0 or 1.

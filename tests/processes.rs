@@ -395,8 +395,7 @@ fn die_in_a_claim(path: &Path) {
     claim.commit();
 }
 
-/// What a killed writer committed is there; what it did not was never there; and nobody hangs or spins on it. (That the
-/// writer died is not told yet.)
+/// What a killed writer committed is there; what it did not was never there; and nobody hangs or spins on it.
 #[test]
 fn readers_of_a_killed_writer_get_what_it_committed() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -416,8 +415,8 @@ fn readers_of_a_killed_writer_get_what_it_committed() {
             assert_eq!(record.sequence, sequence);
             assert_whole(sequence, &record, BOUND);
         }
-        assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
-        assert_eq!(reader.recv_timeout(std::time::Duration::from_millis(20)), Err(RecvTimeoutError::Timeout));
+        assert_eq!(reader.try_recv(), Err(TryRecvError::WriterDied));
+        assert_eq!(reader.recv_timeout(LIMIT), Err(RecvTimeoutError::WriterDied));
     }
 }
 

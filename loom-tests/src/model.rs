@@ -106,7 +106,7 @@ impl Model {
     fn explore(&self, mutations: &Arc<[Mutation]>, tally: &Tally, executions: &Arc<AtomicUsize>) {
         let Model { capacity, blocks, slots: reader_slots, start, words, waiting, body, .. } = *self;
         let payload = PayloadType::default();
-        let geometry = Geometry { capacity, blocks, alignment: 8, reader_slots, start, payload };
+        let geometry = Geometry { capacity, blocks, alignment: 8, reader_slots, start, may_evict: false, payload };
         let ring_layout = RingLayout::new(geometry, 1).expect("the geometry of a model");
         let registry_layout = RegistryLayout::new(reader_slots, 1);
         let (mutations, tally, executions) = (Arc::clone(mutations), Arc::clone(tally), Arc::clone(executions));

@@ -27,8 +27,15 @@ struct World {
 impl World {
     fn new() -> World {
         let payload = PayloadType::default();
-        let geometry =
-            Geometry { capacity: CAPACITY, blocks: 16, alignment: 8, reader_slots: SLOTS, start: 0, payload };
+        let geometry = Geometry {
+            capacity: CAPACITY,
+            blocks: 16,
+            alignment: 8,
+            reader_slots: SLOTS,
+            start: 0,
+            may_evict: false,
+            payload,
+        };
         let layout = RingLayout::new(geometry, 1).expect("a geometry");
         let registry_layout = RegistryLayout::new(SLOTS, 1);
         let ring_books = Count::new(Plain::new(layout.length));

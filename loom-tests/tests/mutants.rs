@@ -29,7 +29,8 @@ fn mutant(mutation: Mutation, pair: &'static str, hunters: &'static [Model]) -> 
 /// The words of the flags and limits are at the same place in every geometry.
 fn layouts() -> (RingLayout, RegistryLayout) {
     let payload = PayloadType::default();
-    let geometry = Geometry { capacity: 32, blocks: 2, alignment: 8, reader_slots: 2, start: 0, payload };
+    let geometry =
+        Geometry { capacity: 32, blocks: 2, alignment: 8, reader_slots: 2, start: 0, may_evict: false, payload };
     (RingLayout::new(geometry, 1).expect("a geometry"), RegistryLayout::new(2, 1))
 }
 

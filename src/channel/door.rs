@@ -14,8 +14,7 @@ use core::ptr::NonNull;
 
 use super::{Claim, Reader};
 use crate::error::{RecvError, TryRecvError};
-use crate::memory::Mapped;
-use crate::ring::{self, Read};
+use crate::ring::Read;
 use crate::wait::fork;
 
 /// A record in place, in the ring: no copy. The reader holds the writer back until this is dropped, which counts the
@@ -83,7 +82,7 @@ impl Reader {
         }
         let read = match self.core.look() {
             Some(read) => read,
-            None => locate(&mut self.core)?,
+            None => self.locate_slowly()?,
         };
         // SAFETY: `can_borrow`: this reader is lossless, so no honest writer overwrites the record before it is released,
         // and nobody but processes that have power over this one could do otherwise.
@@ -121,7 +120,7 @@ impl Reader {
     /// # Errors
     /// [`TryRecvError`].
     pub unsafe fn try_recv_ref_unchecked(&mut self) -> Result<RecordRef<'_>, TryRecvError> {
-        let read = locate(&mut self.core)?;
+        let read = self.locate_slowly()?;
         // SAFETY: the caller's.
         Ok(unsafe { self.lend(read) })
     }
@@ -132,6 +131,13 @@ impl Reader {
     #[inline]
     pub fn can_borrow(&self) -> bool {
         self.core.is_lossless() && self.shared.is_trusted()
+    }
+
+    /// Where the next record is, or why there is none.
+    #[cold]
+    #[inline(never)]
+    fn locate_slowly(&mut self) -> Result<Read<()>, TryRecvError> {
+        self.core.read(|_, _, _| ()).map_err(TryRecvError::from).or_else(|error| self.heed_death(error))
     }
 
     /// The record that was just read, in place.
@@ -148,13 +154,6 @@ impl Reader {
         let payload = NonNull::slice_from_raw_parts(bytes, len);
         RecordRef { reader: self, payload, sequence: read.sequence, next: read.next(), borrow: PhantomData }
     }
-}
-
-/// Where the next record is; it is not released yet.
-#[cold]
-#[inline(never)]
-fn locate(core: &mut ring::Reader<Mapped>) -> Result<Read<()>, TryRecvError> {
-    Ok(core.read(|_, _, _| ())?)
 }
 
 impl Claim<'_> {

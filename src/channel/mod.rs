@@ -9,6 +9,7 @@ mod claim;
 #[allow(unsafe_code)]
 mod door;
 mod options;
+mod patience;
 mod reader;
 mod record;
 mod writer;

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::patience::Patience;
 use super::{Reader, Writer};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout};
 use crate::memory::Mapped;
-use crate::ring::{self, JoinError, Start};
-use crate::segment::{Segments, anon, directory, file, heap};
+use crate::ring::{self, JoinError, Start, TakeOverError};
+use crate::segment::{Cleanup, Lives, Lock, Segments, anon, directory, file, heap};
 use crate::wait::{Pace, SLICE, WaitStrategy, membarrier};
+
+/// How often a ring that comes and goes is looked for.
+const MAX_ATTEMPTS: usize = 100;
 
 /// What is needed to make another reader of an attached ring.
 pub(super) struct Shared {
@@ -20,6 +24,7 @@ pub(super) struct Shared {
     /// May records be lent? See [trust](crate#trust).
     trusted: bool,
     pub(super) path: Option<PathBuf>,
+    pub(super) lives: Option<Lives>,
 }
 
 impl fmt::Debug for Shared {
@@ -54,6 +59,8 @@ pub struct Options {
     resume: Start,
     strategy: WaitStrategy,
     slice: Duration,
+    stall_limit: Option<Duration>,
+    pub(super) wait_for_successor: bool,
 }
 
 impl Default for Options {
@@ -64,6 +71,7 @@ impl Default for Options {
             alignment: 8,
             reader_slots: 64,
             start: 0,
+            may_evict: false,
             payload: PayloadType::default(),
         };
         Options {
@@ -74,6 +82,8 @@ impl Default for Options {
             resume: Start::Middle,
             strategy: WaitStrategy::default(),
             slice: SLICE,
+            stall_limit: None,
+            wait_for_successor: false,
         }
     }
 }
@@ -147,6 +157,23 @@ impl Options {
         self
     }
 
+    /// *Create.* How long a living lossless reader may hold the writer back without reading on; then the writer goes on without
+    /// it, and it gets `Evicted`. Zero: at once. Off by default: a lossless reader that is alive holds the writer for as
+    /// long as it likes. Measured only while the writer waits; a dead reader is not waited for in any case. Records of a
+    /// ring with such a limit cannot be [borrowed](crate#trust).
+    pub fn stall_limit(mut self, limit: Duration) -> Options {
+        self.stall_limit = Some(limit);
+        self.geometry.may_evict = true;
+        self
+    }
+
+    /// *Open.* When the writer has died and everything is read, wait for its successor as if the ring were empty, instead of
+    /// answering `WriterDied`. Off by default.
+    pub fn wait_for_successor(mut self, wait: bool) -> Options {
+        self.wait_for_successor = wait;
+        self
+    }
+
     /// The longest sleep without a look. For tests that must not be saved by the next look.
     #[doc(hidden)]
     pub fn slice(mut self, slice: Duration) -> Options {
@@ -194,6 +221,78 @@ impl Options {
         self.create_in(heap::create)
     }
 
+    /// Creates the named ring, or, if there is one whose writer has died or has closed and [kept](Self::keep) it, takes that
+    /// one over: nothing that was committed is lost, the next record has the next sequence number, and readers carry on
+    /// without opening it again. A ring that is taken over has the sizes that it was created with. Its name
+    /// is removed with this writer, unless [`keep`](Self::keep) is set.
+    ///
+    /// # Errors
+    /// [`CreateError`], first of all [`CreateError::WriterAlive`].
+    pub fn open_or_create(&self, name: &str) -> Result<Writer, CreateError> {
+        self.create_or_take_over(|| self.create(name), || directory::take_over(name))
+    }
+
+    /// As [`open_or_create`](Self::open_or_create), for a ring in files.
+    ///
+    /// # Errors
+    /// [`CreateError`], first of all [`CreateError::WriterAlive`].
+    pub fn open_or_create_file(&self, path: impl AsRef<Path>) -> Result<Writer, CreateError> {
+        let path = path.as_ref();
+        self.create_or_take_over(|| self.create_file(path), || file::take_over(path))
+    }
+
+    fn create_or_take_over(
+        &self,
+        create: impl Fn() -> Result<Writer, CreateError>,
+        take_over: impl Fn() -> Result<Segments, CreateError>,
+    ) -> Result<Writer, CreateError> {
+        for _ in 0..MAX_ATTEMPTS {
+            match create() {
+                Err(CreateError::NameTaken { .. }) => {}
+                created => return created,
+            }
+            match take_over() {
+                // Removed between the two.
+                Err(CreateError::TakeOver { source, .. }) if matches!(*source, OpenError::NotFound { .. }) => {}
+                taken => return self.resume_writer(taken?),
+            }
+        }
+        let source = std::io::ErrorKind::ResourceBusy.into();
+        Err(CreateError::Io { path: None, doing: "keep up with a ring that comes and goes", source })
+    }
+
+    fn resume_writer(&self, mut segments: Segments) -> Result<Writer, CreateError> {
+        let registered = membarrier::register();
+        let path = segments.path.clone().unwrap_or_default();
+        let (cleanup, lease) = (segments.cleanup.take().filter(|_| !self.keep), segments.lease.take());
+        let shared = Arc::new(Shared::new(segments));
+        let (ring, registry) = shared.views();
+        let refused = |source| CreateError::TakeOver { path: path.clone(), source: Box::new(source) };
+        let registry = registry.ok_or_else(|| refused(OpenError::NeedsRegistry { path: Some(path.clone()) }))?;
+        if self.stall_limit.is_some() && !ring.layout().geometry.may_evict {
+            // Its readers may be borrowing.
+            let reason = "it was created without a stall limit, so it cannot have one now";
+            return Err(refused(OpenError::NotARing { path: path.clone(), reason }));
+        }
+        let core = ring::Writer::take_over(ring, registry, registered).map_err(|error| match error {
+            TakeOverError::NoHeadCell => refused(OpenError::NotARing { path: path.clone(), reason: "it has no head" }),
+            TakeOverError::Corrupt { position, header } => refused(OpenError::Corrupt { position, header }),
+        })?;
+        Ok(self.writer(core, shared, cleanup, lease))
+    }
+
+    fn writer(
+        &self,
+        mut core: ring::Writer<Mapped>,
+        shared: Arc<Shared>,
+        cleanup: Option<Cleanup>,
+        lease: Option<Lock>,
+    ) -> Writer {
+        core.sign(u64::from(std::process::id()));
+        let patience = Patience::new(self.stall_limit);
+        Writer::new(core, shared, cleanup, lease, Pace::new(self.strategy, self.slice), patience)
+    }
+
     fn create_in(&self, create: impl FnOnce(Geometry) -> Result<Segments, CreateError>) -> Result<Writer, CreateError> {
         if self.geometry.capacity < MIN_CAPACITY_BYTES {
             let (field, value, rule) = ("capacity", self.geometry.capacity, "at least 4096");
@@ -203,7 +302,7 @@ impl Options {
         // Early: it costs 10 ms in a process that has threads already, and must precede the first publish.
         let registered = membarrier::register();
         let mut segments = create(self.geometry)?;
-        let cleanup = segments.cleanup.take().filter(|_| !self.keep);
+        let (cleanup, lease) = (segments.cleanup.take().filter(|_| !self.keep), segments.lease.take());
         let shared = Arc::new(Shared::new(segments));
         let (ring, registry) = shared.views();
         let registry = registry.ok_or(CreateError::Io {
@@ -212,7 +311,7 @@ impl Options {
             source: std::io::ErrorKind::Other.into(),
         })?;
         let core = ring::Writer::new(ring, registry, registered);
-        Ok(Writer::new(core, shared, cleanup, Pace::new(self.strategy, self.slice)))
+        Ok(self.writer(core, shared, cleanup, lease))
     }
 
     /// Opens a named ring and joins it.
@@ -244,13 +343,19 @@ impl Options {
         let (ring, registry) = shared.views();
         let process = u64::from(std::process::id());
         let slots = ring.layout().geometry.reader_slots;
+        let (start, orphans) = (self.start, shared.lives.is_some());
+        let lock = |slot| match &shared.lives {
+            Some(lives) => lives.lock_slot(slot).map(Some),
+            None => Some(None),
+        };
         let joined = if self.lossy {
-            ring::Reader::join_lossy(ring, registry, self.start, registered, process)
+            ring::Reader::join_lossy_owned(ring, registry, start, registered, process, orphans, lock)
+                .map(|(core, lock)| (core, lock.flatten()))
         } else {
             let registry = registry.ok_or_else(|| OpenError::NeedsRegistry { path: shared.path.clone() })?;
-            ring::Reader::join_lossless(ring, registry, self.start, registered, process)
+            ring::Reader::join_lossless_owned(ring, registry, start, registered, process, orphans, lock)
         };
-        let mut core = joined.map_err(|error| match error {
+        let (mut core, lock) = joined.map_err(|error| match error {
             JoinError::NoFreeSlot => OpenError::NoFreeSlot { slots },
             JoinError::SequenceGone { oldest } => OpenError::SequenceGone { wanted: self.wanted(), oldest },
             JoinError::SequenceNotYet { next } => OpenError::SequenceNotYet { wanted: self.wanted(), next },
@@ -258,7 +363,7 @@ impl Options {
             JoinError::Corrupt { position, header } => OpenError::Corrupt { position, header },
         })?;
         core.set_resume(self.resume);
-        Ok(Reader::new(core, shared, self.clone()))
+        Ok(Reader::new(core, shared, lock, self.clone()))
     }
 
     fn wanted(&self) -> u64 {
@@ -273,11 +378,13 @@ impl Options {
 impl Shared {
     fn new(segments: Segments) -> Shared {
         let registry = segments.registry.zip(segments.registry_layout);
+        let may_evict = segments.ring_layout.geometry.may_evict;
         Shared {
             ring: (Mapped::new(segments.ring), segments.ring_layout),
             registry: registry.map(|(backing, layout)| (Mapped::new(backing), layout)),
-            trusted: segments.trusted,
+            trusted: segments.trusted && !may_evict,
             path: segments.path,
+            lives: segments.lives,
         }
     }
 

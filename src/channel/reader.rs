@@ -10,7 +10,8 @@ use super::options::Shared;
 use super::record::{Received, Record};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::memory::{Mapped, Memory};
-use crate::ring::{self, Start};
+use crate::ring::{self, Start, Stop};
+use crate::segment::Lock;
 use crate::wait::{Pace, Step, Waiting, fork};
 
 /// Makes attempts until one succeeds, or waiting for the next one fails.
@@ -52,6 +53,10 @@ pub struct Reader {
     pub(super) core: Core,
     pub(super) shared: Arc<Shared>,
     options: Options,
+    /// The lock of the slot.
+    _lock: Option<Lock>,
+    /// When it was last asked whether the writer lives.
+    asked: Option<Instant>,
     pace: Pace,
     /// The process's generation when this was made: a forked child does not own the slot.
     pub(super) born: usize,
@@ -78,9 +83,9 @@ impl Reader {
         Options::new().open(name)
     }
 
-    pub(super) fn new(core: Core, shared: Arc<Shared>, options: Options) -> Reader {
+    pub(super) fn new(core: Core, shared: Arc<Shared>, lock: Option<Lock>, options: Options) -> Reader {
         let (pace, born) = (options.pace(), fork::watch());
-        Reader { core, shared, options, pace, born, not_sync: PhantomData }
+        Reader { core, shared, options, _lock: lock, asked: None, pace, born, not_sync: PhantomData }
     }
 
     // ---- owned records ----
@@ -91,7 +96,7 @@ impl Reader {
     /// # Errors
     /// [`TryRecvError`].
     pub fn try_recv(&mut self) -> Result<Record, TryRecvError> {
-        own(&mut self.core)
+        own(&mut self.core).or_else(|error| self.heed_death(error))
     }
 
     /// Receives a record, waiting for it if need be.
@@ -128,7 +133,13 @@ impl Reader {
     /// there.
     #[inline(always)]
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
-        copy(&mut self.core, buffer).map_or_else(|| copy_slowly(&mut self.core, buffer), Ok)
+        copy(&mut self.core, buffer).map_or_else(|| self.try_recv_into_slowly(buffer), Ok)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_recv_into_slowly(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
+        copy_slowly(&mut self.core, buffer).or_else(|error| self.heed_death(error))
     }
 
     /// Receives a record into a buffer, waiting for it if need be.
@@ -280,16 +291,50 @@ impl Reader {
         if error != TryRecvError::Empty {
             return Err(error.into());
         }
+        // Not before the first polls, which a question would delay.
+        if waiting.is_some() && self.writer_died() {
+            return Err(RecvTimeoutError::WriterDied);
+        }
         match waiting.get_or_insert_with(|| self.pace.wait(self.core.sequence(), deadline)).step() {
             Step::Poll(polls) => Ok(polls),
             Step::Park(slice) => {
-                self.core.park(slice);
+                // Nobody wakes a reader when the writer dies.
+                let watched = self.shared.lives.is_some() && !self.options.wait_for_successor;
+                self.core.park(if watched { slice.min(WATCH) } else { slice });
                 Ok(0)
             }
             Step::TimedOut => Err(RecvTimeoutError::Timeout),
         }
     }
+
+    /// Is an empty ring one whose writer has died?
+    pub(super) fn heed_death<T>(&mut self, error: TryRecvError) -> Result<T, TryRecvError> {
+        let died = error == TryRecvError::Empty && self.writer_died();
+        Err(if died { TryRecvError::WriterDied } else { error })
+    }
+
+    /// Asked of a ring that was found empty: has its writer died, and is it still empty? Asks the system, but not more often
+    /// than it is worth.
+    fn writer_died(&mut self) -> bool {
+        let Some(lives) = self.shared.lives.as_ref().filter(|_| !self.options.wait_for_successor) else { return false };
+        let now = Instant::now();
+        if self.asked.is_some_and(|asked| now.duration_since(asked) < ASK_EVERY) {
+            return false;
+        }
+        self.asked = Some(now);
+        if !lives.writer_is_dead() {
+            return false;
+        }
+        // Whoever comes next is asked at once.
+        self.asked = None;
+        // What it published, or that it closed, before it died is there by now.
+        matches!(self.core.read(|_, _, _| ()), Err(Stop::Empty))
+    }
 }
+
+/// Between two questions whether the writer lives, for a reader that polls, and for one that sleeps.
+const ASK_EVERY: Duration = Duration::from_millis(1);
+const WATCH: Duration = Duration::from_millis(75);
 
 impl Drop for Reader {
     fn drop(&mut self) {
@@ -343,6 +388,7 @@ fn forever(error: RecvTimeoutError) -> RecvError {
     match error {
         RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
         RecvTimeoutError::Closed => RecvError::Closed,
+        RecvTimeoutError::WriterDied => RecvError::WriterDied,
         RecvTimeoutError::Evicted => RecvError::Evicted,
         RecvTimeoutError::TooSmall { needed } => RecvError::TooSmall { needed },
         RecvTimeoutError::NotBorrowable => RecvError::NotBorrowable,
@@ -367,7 +413,10 @@ impl Iterator for Iter<'_> {
             return None;
         }
         let result = self.reader.recv();
-        self.done = matches!(result, Err(RecvError::Closed | RecvError::Evicted | RecvError::Corrupt { .. }));
+        self.done = matches!(
+            result,
+            Err(RecvError::Closed | RecvError::WriterDied | RecvError::Evicted | RecvError::Corrupt { .. })
+        );
         if result == Err(RecvError::Closed) { None } else { Some(result) }
     }
 }
@@ -389,7 +438,11 @@ impl Iterator for TryIter<'_> {
         let result = self.reader.try_recv();
         self.done = matches!(
             result,
-            Err(TryRecvError::Empty | TryRecvError::Closed | TryRecvError::Evicted | TryRecvError::Corrupt { .. })
+            Err(TryRecvError::Empty
+                | TryRecvError::Closed
+                | TryRecvError::WriterDied
+                | TryRecvError::Evicted
+                | TryRecvError::Corrupt { .. })
         );
         if matches!(result, Err(TryRecvError::Empty | TryRecvError::Closed)) { None } else { Some(result) }
     }

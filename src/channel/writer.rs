@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::options::Shared;
+use super::patience::Patience;
 use super::{Claim, Options, Subscriber};
 use crate::error::{CreateError, PublishError, PublishTimeoutError, TryPublishError, WaitForReadersError};
 use crate::memory::Mapped;
 use crate::ring::{self, Refused, Reserved};
-use crate::segment::Cleanup;
+use crate::segment::{Cleanup, Lock};
 use crate::wait::{Pace, Step, fork};
+
+/// Between two looks of a sleeping writer at whether the reader that holds it back is alive.
+const WATCH: Duration = Duration::from_millis(4);
 
 /// The one writer of a ring. Dropping it closes the ring and, unless [`Options::keep`] was set, removes its name; readers
 /// that are attached read on to the end.
@@ -28,7 +32,10 @@ pub struct Writer {
     pub(super) core: ring::Writer<Mapped>,
     shared: Arc<Shared>,
     cleanup: Option<Cleanup>,
+    /// Held until the very end: a successor must find the ring closed, or its name gone.
+    _lease: Option<Lock>,
     pace: Pace,
+    patience: Patience,
     /// The process's generation when this was made: a forked child neither closes the ring nor removes its name.
     born: usize,
     not_sync: PhantomData<std::cell::Cell<()>>,
@@ -54,8 +61,16 @@ impl Writer {
         Options::new().create(name)
     }
 
-    pub(super) fn new(core: ring::Writer<Mapped>, shared: Arc<Shared>, cleanup: Option<Cleanup>, pace: Pace) -> Writer {
-        Writer { core, shared, cleanup, pace, born: fork::watch(), not_sync: PhantomData }
+    pub(super) fn new(
+        core: ring::Writer<Mapped>,
+        shared: Arc<Shared>,
+        cleanup: Option<Cleanup>,
+        lease: Option<Lock>,
+        pace: Pace,
+        patience: Patience,
+    ) -> Writer {
+        let born = fork::watch();
+        Writer { core, shared, cleanup, _lease: lease, pace, patience, born, not_sync: PhantomData }
     }
 
     /// Publishes one record; answers its sequence number. Waits while a lossless reader holds the writer back. A few
@@ -80,7 +95,11 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn publish_slowly(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
-        self.core.try_publish(payload).map_err(|refused| self.refused(refused, payload.len()))
+        let mut published = self.core.try_publish(payload);
+        if published == Err(Refused::Full) && self.patience.glance(&mut self.core, self.shared.lives.as_ref()) {
+            published = self.core.try_publish(payload);
+        }
+        published.map_err(|refused| self.refused(refused, payload.len()))
     }
 
     /// As [`publish`](Self::publish), for a limited time.
@@ -291,6 +310,7 @@ impl Writer {
             Refused::TooLarge => TryPublishError::TooLarge { len, max: self.max_payload() },
             Refused::Exhausted => TryPublishError::Exhausted,
             Refused::Closed => TryPublishError::Closed,
+            Refused::Fenced => TryPublishError::Fenced,
         }
     }
 
@@ -310,11 +330,19 @@ impl Writer {
             let polls = match waiting.step() {
                 Step::Poll(most) => most,
                 Step::Park(slice) => {
-                    self.core.park_for_room(len, slice);
+                    if !self.patience.look(&mut self.core, self.shared.lives.as_ref()) {
+                        // Nobody wakes the writer when a reader dies.
+                        let slice = if self.shared.lives.is_some() { slice.min(WATCH) } else { slice };
+                        self.core.park_for_room(len, slice);
+                    }
                     1
                 }
                 Step::TimedOut => return Err(PublishTimeoutError::Timeout),
             };
+            if polls > 1 {
+                // Who only polls looks, too.
+                self.patience.glance(&mut self.core, self.shared.lives.as_ref());
+            }
             for _ in 0..polls {
                 // Announces and scans; the attempt that follows then costs next to nothing.
                 if !matches!(self.core.reserve(len), Err(Refused::Full)) {
@@ -341,6 +369,7 @@ fn forever(error: PublishTimeoutError) -> PublishError {
         PublishTimeoutError::TooLarge { len, max } => PublishError::TooLarge { len, max },
         PublishTimeoutError::Exhausted => PublishError::Exhausted,
         PublishTimeoutError::Closed => PublishError::Closed,
+        PublishTimeoutError::Fenced => PublishError::Fenced,
         // Without a deadline there is no timeout.
         PublishTimeoutError::Timeout => unreachable!("no deadline was set"),
     }

@@ -22,6 +22,9 @@ pub enum TryPublishError {
     /// This writer has closed the ring.
     #[error("the ring is closed: create a new one to publish more")]
     Closed,
+    /// Another writer has taken the ring over. Final: this one is done.
+    #[error("another writer has taken this ring over: stop publishing here")]
+    Fenced,
     /// 2^63 bytes were published. Create a new ring.
     #[error("the ring has reached its last position: create a new one to publish more")]
     Exhausted,
@@ -42,6 +45,9 @@ pub enum PublishError {
     /// This writer has closed the ring.
     #[error("the ring is closed: create a new one to publish more")]
     Closed,
+    /// Another writer has taken the ring over. Final: this one is done.
+    #[error("another writer has taken this ring over: stop publishing here")]
+    Fenced,
     /// 2^63 bytes were published. Create a new ring.
     #[error("the ring has reached its last position: create a new one to publish more")]
     Exhausted,
@@ -65,6 +71,9 @@ pub enum PublishTimeoutError {
     /// This writer has closed the ring.
     #[error("the ring is closed: create a new one to publish more")]
     Closed,
+    /// Another writer has taken the ring over. Final: this one is done.
+    #[error("another writer has taken this ring over: stop publishing here")]
+    Fenced,
     /// 2^63 bytes were published. Create a new ring.
     #[error("the ring has reached its last position: create a new one to publish more")]
     Exhausted,
@@ -76,6 +85,7 @@ impl From<TryPublishError> for PublishTimeoutError {
             TryPublishError::Full => PublishTimeoutError::Timeout,
             TryPublishError::TooLarge { len, max } => PublishTimeoutError::TooLarge { len, max },
             TryPublishError::Closed => PublishTimeoutError::Closed,
+            TryPublishError::Fenced => PublishTimeoutError::Fenced,
             TryPublishError::Exhausted => PublishTimeoutError::Exhausted,
         }
     }
@@ -106,6 +116,10 @@ pub enum TryRecvError {
     /// The writer has closed the ring, and everything is read.
     #[error("the ring is closed, and everything is read")]
     Closed,
+    /// The writer died, and everything that it published is read. A successor may come: receive again, or open the
+    /// ring with [`wait_for_successor`](crate::Options::wait_for_successor) to wait for it.
+    #[error("the writer died; start its successor and receive again, or stop reading")]
+    WriterDied,
     /// The writer went on without this lossless reader. Final: open a new reader.
     #[error("evicted: the writer went on without this reader; open a new one")]
     Evicted,
@@ -138,6 +152,10 @@ pub enum RecvError {
     /// The writer has closed the ring, and everything is read.
     #[error("the ring is closed, and everything is read")]
     Closed,
+    /// The writer died, and everything that it published is read. A successor may come: receive again, or open the
+    /// ring with [`wait_for_successor`](crate::Options::wait_for_successor) to wait for it.
+    #[error("the writer died; start its successor and receive again, or stop reading")]
+    WriterDied,
     /// The writer went on without this lossless reader. Final: open a new reader.
     #[error("evicted: the writer went on without this reader; open a new one")]
     Evicted,
@@ -173,6 +191,10 @@ pub enum RecvTimeoutError {
     /// The writer has closed the ring, and everything is read.
     #[error("the ring is closed, and everything is read")]
     Closed,
+    /// The writer died, and everything that it published is read. A successor may come: receive again, or open the
+    /// ring with [`wait_for_successor`](crate::Options::wait_for_successor) to wait for it.
+    #[error("the writer died; start its successor and receive again, or stop reading")]
+    WriterDied,
     /// The writer went on without this lossless reader. Final: open a new reader.
     #[error("evicted: the writer went on without this reader; open a new one")]
     Evicted,
@@ -201,6 +223,7 @@ impl From<TryRecvError> for RecvTimeoutError {
             TryRecvError::Empty => RecvTimeoutError::Timeout,
             TryRecvError::Lagged(n) => RecvTimeoutError::Lagged(n),
             TryRecvError::Closed => RecvTimeoutError::Closed,
+            TryRecvError::WriterDied => RecvTimeoutError::WriterDied,
             TryRecvError::Evicted => RecvTimeoutError::Evicted,
             TryRecvError::TooSmall { needed } => RecvTimeoutError::TooSmall { needed },
             TryRecvError::NotBorrowable => RecvTimeoutError::NotBorrowable,

@@ -23,6 +23,8 @@ const BLOCKS: usize = 7;
 const ALIGNMENT: usize = 8;
 const START: usize = 9;
 const OPTIONS: usize = 10;
+/// Bit 0 of the options: the writer may go on without a lossless reader that stalls.
+const MAY_EVICT: u64 = 1;
 const WAKEUP: usize = 11;
 const SCHEMA_LOW: usize = 12;
 const SCHEMA_HIGH: usize = 13;
@@ -151,11 +153,12 @@ impl RingLayout {
     #[must_use]
     pub fn header(&self) -> [u64; HEADER_WORDS] {
         let mut words = common(RING_MAGIC, self.incarnation, self.length, self.geometry.reader_slots);
-        let Geometry { capacity, blocks, alignment, reader_slots: _, start, payload } = self.geometry;
+        let Geometry { capacity, blocks, alignment, reader_slots: _, start, may_evict, payload } = self.geometry;
         words[CAPACITY] = capacity;
         words[BLOCKS] = blocks;
         words[ALIGNMENT] = alignment;
         words[START] = start;
+        words[OPTIONS] = if may_evict { MAY_EVICT } else { 0 };
         words[SCHEMA_LOW] = payload.schema as u64;
         words[SCHEMA_HIGH] = (payload.schema >> 64) as u64;
         words[PAYLOAD_SIZE] = payload.size;
@@ -185,10 +188,11 @@ impl RingLayout {
             alignment: words[ALIGNMENT],
             reader_slots: words[READER_SLOTS],
             start: words[START],
+            may_evict: words[OPTIONS] & MAY_EVICT != 0,
             payload,
         };
         geometry.validate().map_err(|GeometryError { field, value, rule }| check.field(field, value, rule))?;
-        check.rule(words[OPTIONS] == 0, "options", OPTIONS, "0: no option is known to this version")?;
+        check.rule(words[OPTIONS] & !MAY_EVICT == 0, "options", OPTIONS, "0 or 1: no other option is known")?;
         check.rule(words[WAKEUP] == 0, "wakeup", WAKEUP, "0 (futex): no other is known to this version")?;
         let raw = payload.alignment == 0;
         check.rule(!raw || words[SCHEMA_LOW] == 0, "schema_low", SCHEMA_LOW, "0 for raw bytes")?;

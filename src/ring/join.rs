@@ -66,7 +66,7 @@ pub(super) fn find<M: Memory>(ring: &Ring<M>, start: Start) -> Option<Boundary> 
 }
 
 /// May one read at the boundary, if the writer may overwrite up to `bound`? Cells are words that a peer wrote (I6).
-fn is_valid<M: Memory>(ring: &Ring<M>, boundary: Boundary, bound: u64) -> bool {
+pub(super) fn is_valid<M: Memory>(ring: &Ring<M>, boundary: Boundary, bound: u64) -> bool {
     let Boundary { position, sequence } = boundary;
     let Geometry { capacity, alignment, .. } = ring.layout.geometry;
     bound.wrapping_sub(position) <= capacity
@@ -144,14 +144,31 @@ impl<M: Memory> Reader<M> {
         registered: bool,
         process: u64,
     ) -> Result<Self, JoinError> {
-        let slot = registry.claim(true).ok_or(JoinError::NoFreeSlot)?;
+        Ok(Self::join_lossless_owned(ring, registry, start, registered, process, false, |_| Some(()))?.0)
+    }
+
+    /// As [`join_lossless`](Self::join_lossless), where slots have locks: `lock` takes the one of a slot. With `orphans`,
+    /// slots of dead owners are taken, too.
+    ///
+    /// # Errors
+    /// [`JoinError`]; the slot is free again.
+    pub fn join_lossless_owned<L>(
+        ring: Ring<M>,
+        registry: Registry<M>,
+        start: Start,
+        registered: bool,
+        process: u64,
+        orphans: bool,
+        lock: impl FnMut(u64) -> Option<L>,
+    ) -> Result<(Self, L), JoinError> {
+        let (slot, lock) = registry.claim(true, orphans, lock).ok_or(JoinError::NoFreeSlot)?;
         registry.sign(slot, process);
         let held = hold(&ring, &registry, slot, start);
         let barrier = notify::fast_side(ring.barrier_mode(), registered);
         let boundary = held.unwrap_or(Boundary { position: 0, sequence: 0 });
         let mut reader = Reader::at(ring, Some(registry), true, Some(slot), barrier, boundary);
         let joined = if held.is_some() { reader.walk_to(start) } else { Err(JoinError::Busy) };
-        reader.end_join(joined)
+        Ok((reader.end_join(joined)?, lock))
     }
 
     /// Joins as a lossy reader: holds nothing, and is told what it missed. With a registry it can be woken, and takes a
@@ -166,17 +183,35 @@ impl<M: Memory> Reader<M> {
         registered: bool,
         process: u64,
     ) -> Result<Self, JoinError> {
+        Ok(Self::join_lossy_owned(ring, registry, start, registered, process, false, |_| Some(()))?.0)
+    }
+
+    /// As [`join_lossy`](Self::join_lossy), where slots have locks; see
+    /// [`join_lossless_owned`](Self::join_lossless_owned).
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn join_lossy_owned<L>(
+        ring: Ring<M>,
+        registry: Option<Registry<M>>,
+        start: Start,
+        registered: bool,
+        process: u64,
+        orphans: bool,
+        lock: impl FnMut(u64) -> Option<L>,
+    ) -> Result<(Self, Option<L>), JoinError> {
         let boundary = find(&ring, start).ok_or(JoinError::Busy)?;
         let barrier = notify::fast_side(ring.barrier_mode(), registered);
-        let slot = registry.as_ref().and_then(|registry| {
-            let slot = registry.claim(false)?;
+        let claimed = registry.as_ref().and_then(|registry| {
+            let (slot, lock) = registry.claim(false, orphans, lock)?;
             registry.sign(slot, process);
             registry.be_present(slot);
-            Some(slot)
+            Some((slot, lock))
         });
+        let (slot, lock) = claimed.unzip();
         let mut reader = Reader::at(ring, registry, false, slot, barrier, boundary);
         let joined = reader.walk_to(start);
-        reader.end_join(joined)
+        Ok((reader.end_join(joined)?, lock))
     }
 
     /// The writer may be waiting for this reader to come; or a slot that failed to join may have held it back.

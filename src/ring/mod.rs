@@ -93,13 +93,15 @@ mod notify;
 mod reader;
 mod registry;
 mod site;
+mod take_over;
 mod writer;
 
 pub use cell::Boundary;
 pub use join::{JoinError, Start};
 pub use reader::{Read, Reader, Stop};
-pub use registry::Registry;
+pub use registry::{Blocker, Registry};
 pub use site::Site;
+pub use take_over::TakeOverError;
 pub use writer::{Refused, Reserved, Writer};
 
 use core::time::Duration;

@@ -8,12 +8,24 @@
 //!     │                  └──────────────▶ PRESENT ───┤      the lossless high-water mark, does not meet the lossy ones
 //!     └──────────────────── leave ───────────────────┘
 //! ```
+//! A slot belongs to whoever holds its lock, where there are locks: the kernel drops them when a process dies, and only then
+//! may another joiner, or the writer, take the slot away.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::Site;
-use crate::layout::{RegistryLayout, slot};
+use crate::layout::RegistryLayout;
+use crate::layout::slot::{FREE, JOINING, LOSSLESS, PRESENT};
 use crate::memory::Memory;
+
+/// The lossless reader that holds the writer back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocker {
+    /// Its slot.
+    pub slot: u64,
+    /// Its cursor as it stands there.
+    pub cursor: u64,
+}
 
 /// The registry segment as both sides see it.
 #[derive(Clone, Debug)]
@@ -33,42 +45,75 @@ impl<M: Memory> Registry<M> {
         let held = |&index: &u64| {
             // Relaxed: a count, nothing is read through it.
             let state = self.memory.load(self.layout.slot_state(index), Relaxed, Site::SlotStateLook);
-            state == slot::LOSSLESS || state == slot::PRESENT
+            state == LOSSLESS || state == PRESENT
         };
         (0..self.layout.reader_slots).filter(held).count() as u64
     }
 
     /// The smallest cursor that holds the writer at `position` back, if any: the scan of the slow path. A cursor that no
-    /// honest reader can have, or one that `limit` has passed already (an evicted reader's), is ignored.
-    pub(super) fn smallest_cursor(&self, position: u64, limit: u64, capacity: u64) -> Option<u64> {
+    /// honest reader can have, or one that `limit` has passed already (an evicted reader's), is ignored, and so is the
+    /// slot that is passed over.
+    pub(super) fn smallest_cursor(
+        &self,
+        position: u64,
+        limit: u64,
+        capacity: u64,
+        passed_over: Option<Blocker>,
+    ) -> Option<Blocker> {
         // Relaxed: raised before the joiner's fence, so the writer's fence (P3) covers it like the slot itself.
         let mark = self.memory.load(self.layout.high_water(), Relaxed, Site::HighWaterLook);
-        let mut smallest: Option<u64> = None;
-        for index in 0..mark.min(self.layout.reader_slots) {
+        let mut smallest: Option<Blocker> = None;
+        for slot in 0..mark.min(self.layout.reader_slots) {
             // Acquire (P4): pairs with `JoinState`, makes the owner's cursor visible; (P5) with `LeaveState`.
-            if self.memory.load(self.layout.slot_state(index), Acquire, Site::SlotStateLook) != slot::LOSSLESS {
+            if self.memory.load(self.layout.slot_state(slot), Acquire, Site::SlotStateLook) != LOSSLESS {
                 continue;
             }
             // Acquire (P5): pairs with `Cursor`; the reader is done with the bytes before it. No model can see this one:
             // it orders the reader's loads before the writer's later stores (load buffering).
-            let cursor = self.memory.load(self.layout.slot_cursor(index), Acquire, Site::SlotCursorLook);
+            let cursor = self.memory.load(self.layout.slot_cursor(slot), Acquire, Site::SlotCursorLook);
             // No sum with it may overflow.
             let honest = cursor <= position && position - cursor <= capacity && limit - cursor <= capacity;
-            if honest && smallest.is_none_or(|least| cursor < least) {
-                smallest = Some(cursor);
+            let blocker = Blocker { slot, cursor };
+            if honest && passed_over != Some(blocker) && smallest.is_none_or(|least| cursor < least.cursor) {
+                smallest = Some(blocker);
             }
         }
         smallest
     }
 
-    /// Takes a free slot, lossless ones from below, others from above. At most one attempt per slot.
-    pub(super) fn claim(&self, lossless: bool) -> Option<u64> {
+    /// Takes a slot, lossless readers from below, others from above: a free one, or else one whose owner is dead. `lock`
+    /// takes the lock of a slot, which its owner holds for as long as it lives; where there are no locks it always says
+    /// yes, and `orphans` must be false: then only a free slot is taken.
+    pub(super) fn claim<L>(
+        &self,
+        lossless: bool,
+        orphans: bool,
+        mut lock: impl FnMut(u64) -> Option<L>,
+    ) -> Option<(u64, L)> {
         let slots = self.layout.reader_slots;
-        (0..slots).map(|n| if lossless { n } else { slots - 1 - n }).find(|&index| {
-            let state = self.layout.slot_state(index);
-            // Acquire-release (P12): pairs with `LeaveState` of the slot's last owner.
-            self.memory.compare_exchange(state, slot::FREE, slot::JOINING, Site::SlotClaim).is_ok()
-        })
+        for orphaned in if orphans { &[false, true][..] } else { &[false] } {
+            for index in (0..slots).map(|n| if lossless { n } else { slots - 1 - n }) {
+                let state = self.layout.slot_state(index);
+                // Relaxed: a guess, which the exchange confirms.
+                let found = self.memory.load(state, Relaxed, Site::SlotStateLook);
+                if (found != FREE) != *orphaned {
+                    continue;
+                }
+                let Some(lock) = lock(index) else { continue };
+                // Acquire-release (P12): pairs with `LeaveState` of the slot's last owner, if it came to that.
+                if self.memory.compare_exchange(state, found, JOINING, Site::SlotClaim).is_ok() {
+                    return Some((index, lock));
+                }
+            }
+        }
+        None
+    }
+
+    /// Frees a slot whose dead owner's lock the caller holds. False if it was no lossless one.
+    pub(super) fn reap(&self, index: u64) -> bool {
+        // The owner's loads are over, as it is: the end of a process is an edge of its own.
+        let state = self.layout.slot_state(index);
+        self.memory.compare_exchange(state, LOSSLESS, FREE, Site::SlotReap).is_ok()
     }
 
     /// Makes a claimed slot a lossless one with a cursor. The caller's fence (P3) must follow.
@@ -78,19 +123,19 @@ impl<M: Memory> Registry<M> {
         // Relaxed: made visible by the state.
         self.memory.store(self.layout.slot_cursor(index), cursor, Relaxed, Site::JoinCursor);
         // Release (P4): pairs with the writer's scan.
-        self.memory.store(self.layout.slot_state(index), slot::LOSSLESS, Release, Site::JoinState);
+        self.memory.store(self.layout.slot_state(index), LOSSLESS, Release, Site::JoinState);
     }
 
     /// Makes a claimed slot one that is counted and holds nothing.
     pub(super) fn be_present(&self, index: u64) {
         // Release: as above, though nobody reads anything through it.
-        self.memory.store(self.layout.slot_state(index), slot::PRESENT, Release, Site::JoinState);
+        self.memory.store(self.layout.slot_state(index), PRESENT, Release, Site::JoinState);
     }
 
     /// Gives a slot back.
     pub(super) fn leave(&self, index: u64) {
         // Release (P5, P12): the reader's loads are over, and so is its use of the slot.
-        self.memory.store(self.layout.slot_state(index), slot::FREE, Release, Site::LeaveState);
+        self.memory.store(self.layout.slot_state(index), FREE, Release, Site::LeaveState);
     }
 
     /// Notes the owner's process id in a slot, for people; never used for a decision.

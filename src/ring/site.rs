@@ -154,4 +154,20 @@ sites! {
     JoinAnnouncedLook,
     /// Store of the state FREE.
     LeaveState,
+    /// Compare-exchange of a dead owner's slot to FREE.
+    SlotReap,
+
+    // A successor takes the ring over.
+    /// Load of `limit` and `announced` by a successor.
+    RecoverLimit,
+    /// Load of a header on the chain that a successor follows.
+    RecoverHeader,
+    /// Load of the wake word's last value.
+    RecoverWake,
+    /// Store of 0 into `closed`.
+    Reopen,
+    /// Load of the epoch.
+    EpochLook,
+    /// Store of the next epoch.
+    EpochStore,
 }

@@ -11,6 +11,7 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
+use super::registry::Blocker;
 use super::{Boundary, Registry, Ring, Site, cell, notify};
 use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout, RingLayout};
 use crate::memory::{Barrier, Memory, Word};
@@ -30,6 +31,8 @@ pub enum Refused {
     Exhausted,
     /// The ring was closed.
     Closed,
+    /// Another writer has taken the ring over.
+    Fenced,
 }
 
 /// Room for one record at the writer's position.
@@ -94,6 +97,12 @@ pub struct Writer<M> {
     pub(super) wake: u64,
     staged: Option<Staged>,
     closed: bool,
+    /// Counts the writers of this ring.
+    epoch: u64,
+    /// Who held the writer back when it last looked.
+    blocker: Option<Blocker>,
+    /// Leave this one out of the next scan.
+    passed_over: Option<Blocker>,
 }
 
 impl<M: Memory> Writer<M> {
@@ -119,9 +128,28 @@ impl<M: Memory> Writer<M> {
             wake: 0,
             staged: None,
             closed: false,
+            epoch: 0,
+            blocker: None,
+            passed_over: None,
             ring,
             registry,
         }
+    }
+
+    /// Puts a successor where its predecessor stopped: see [`take_over`](Self::take_over). It begins with a slow path.
+    pub(super) fn resume(
+        &mut self,
+        here: Boundary,
+        (announced, limit): (u64, u64),
+        head: usize,
+        head_position: u64,
+        (epoch, wake): (u64, u64),
+    ) {
+        (self.position, self.sequence, self.clear_to) = (here.position, here.sequence, here.position);
+        (self.announced, self.limit) = (announced.max(limit), limit);
+        (self.head, self.head_position) = (head, head_position);
+        self.checkpoint_block = head_position / self.ring.layout.geometry.block();
+        (self.epoch, self.wake) = (epoch, wake);
     }
 
     /// Publishes one record; answers its sequence number. For `n` words of payload: n + 2 stores and 1 load.
@@ -255,6 +283,11 @@ impl<M: Memory> Writer<M> {
         if self.closed {
             return Err(Refused::Closed);
         }
+        // Relaxed: between honest processes the lease decides; this is for one that was cut off from its lease.
+        if self.ring.memory.load(self.ring.layout.epoch(), Relaxed, Site::EpochLook) != self.epoch {
+            self.clear_to = self.position;
+            return Err(Refused::Fenced);
+        }
         if len as u64 > data.max_payload() {
             return Err(Refused::TooLarge);
         }
@@ -316,8 +349,8 @@ impl<M: Memory> Writer<M> {
         }
         // SeqCst (P3): pairs with `JoinFence`.
         memory.fence(SeqCst, Site::AnnounceFence);
-        let smallest = self.registry.smallest_cursor(here.position, self.limit, capacity);
-        let allowed = smallest.map_or(self.announced, |cursor| self.announced.min(cursor + capacity));
+        self.blocker = self.registry.smallest_cursor(here.position, self.limit, capacity, self.passed_over.take());
+        let allowed = self.blocker.map_or(self.announced, |blocker| self.announced.min(blocker.cursor + capacity));
         if allowed > self.limit {
             self.limit = allowed;
             // Relaxed: ordered before what it allows by the fence.
@@ -329,6 +362,28 @@ impl<M: Memory> Writer<M> {
             self.checkpoint_block = here.position / block;
             cell::write(memory, layout.checkpoint_at(here.position), here);
         }
+    }
+
+    /// The lossless reader that held the writer back when it last looked.
+    pub fn blocker(&self) -> Option<Blocker> {
+        self.blocker
+    }
+
+    /// Goes on without this reader, at the next attempt: an eviction, unless it reads on before. Nothing is stored into the
+    /// slot, which stays its owner's; the reader finds out by the one rule.
+    pub fn pass_over(&mut self, blocker: Blocker) {
+        self.passed_over = Some(blocker);
+    }
+
+    /// Notes the writer's process id in the ring, for people.
+    pub fn sign(&mut self, process: u64) {
+        // Relaxed: for people.
+        self.ring.memory.store(self.ring.layout.writer_process(), process, Relaxed, Site::ModeStore);
+    }
+
+    /// Frees the slot of a dead reader, whose lock the caller holds.
+    pub fn reap(&mut self, slot: u64) -> bool {
+        self.registry.reap(slot)
     }
 
     /// The sizes.

@@ -7,9 +7,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::Segments;
+use super::lives::Lease;
+use super::{Lives, Segments};
 use crate::error::CreateError;
 use crate::layout::Geometry;
 use crate::memory::Backing;
@@ -72,7 +74,16 @@ pub(crate) fn create(geometry: Geometry) -> Result<Segments, CreateError> {
             errno => CreateError::Io { path: None, doing: "map shared memory", source: io::Error::from(errno) },
         })
     };
-    Ok(Segments::unnamed(segment(layouts.0.length)?, segment(layouts.1.length)?, layouts))
+    let mut segments = Segments::unnamed(segment(layouts.0.length)?, segment(layouts.1.length)?, layouts);
+    if !cfg!(miri) {
+        // Anonymous memory has no file to lock, so it gets an empty one.
+        let io = |source| CreateError::Io { path: None, doing: "make a file for the locks", source };
+        let file = memfd_create("shmcast-locks", MFdFlags::MFD_CLOEXEC).map_err(|errno| io(errno.into()))?;
+        let lives = Lives::new(file, Lease::Registry);
+        segments.lease = lives.lock_writer().map_err(io)?;
+        segments.lives = Some(lives);
+    }
+    Ok(segments)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //!   /dev/shm/shmcast/            the ring directory: SHMCAST_DIR, or this one, made when it is missing
 //!     prices/                    one ring, there whole or not at all: built as `.prices.7.9f.tmp`, then renamed
 //!       ring  registry           the two segments
-//!       lease                    empty; the writer's lock will be on it
+//!       lease                    empty; the writer's lock is on it
 //! ```
 //!
 //! The ring directory is made for one user, mode 0700. One that users share must be made beforehand, with the sticky
@@ -21,6 +21,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 
 use super::Segments;
+use super::lives::Lease;
 use super::place::{Place, Temporary, build, create_error, open_error, remove_error, stat_at, temporary_name};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{Geometry, RegistryLayout, RingLayout};
@@ -51,6 +52,14 @@ pub(crate) fn create(name: &str, geometry: Geometry) -> Result<Segments, CreateE
 /// See [`OpenError`].
 pub(crate) fn open(name: &str) -> Result<Segments, OpenError> {
     open_in(&ring_directory(), name)
+}
+
+/// Takes over a named ring whose writer is gone.
+///
+/// # Errors
+/// See [`CreateError`]: [`WriterAlive`](CreateError::WriterAlive), or why it cannot be used.
+pub(crate) fn take_over(name: &str) -> Result<Segments, CreateError> {
+    take_over_in(&ring_directory(), name)
 }
 
 /// Removes a named ring, or what a killed remove left of one. Processes that have it open keep what they have mapped.
@@ -104,11 +113,12 @@ fn build_in(rings: &Path, name: &str, layouts: (RingLayout, RegistryLayout)) -> 
     let inner = openat(&home, hidden.as_os_str(), flags, Mode::empty()).map_err(failed("open the directory of"))?;
     fchmod(&inner, Mode::S_IRWXU).map_err(failed("set the mode of"))?;
     let built = build(inner.as_fd(), [RING.into(), REGISTRY.into()], &path, layouts)?;
-    let (lease, _) = Temporary::file(inner.as_fd(), LEASE.into()).map_err(failed("create a file for"))?;
+    let (lease, file) = Temporary::file(inner.as_fd(), LEASE.into()).map_err(failed("create a file for"))?;
+    let lock = built.lease(Lease::File(file), &path)?;
     aside.rename(name.as_ref()).map_err(failed("rename into place"))?;
     aside.keep();
     lease.keep();
-    Ok(built.keep([path.join(RING), path.join(REGISTRY)], Some(path)))
+    Ok(built.keep([path.join(RING), path.join(REGISTRY)], Some(path), lock))
 }
 
 /// Opens the ring directory, made if it is missing, with a new directory of a hidden name in it (from then on nobody
@@ -149,7 +159,8 @@ fn reach(rings: &Path) -> Result<OwnedFd, Errno> {
 /// The two files of a named ring. A link in place of its directory is not followed.
 fn place(rings: &Path, name: &str) -> Result<Place, Errno> {
     let directory = openat(reach(rings)?, name, REACH | OFlag::O_NOFOLLOW, Mode::empty())?;
-    Ok(Place { directory, ring: RING.into(), registry: REGISTRY.into(), shown: rings.join(name) })
+    let (ring, registry, lease) = (RING.into(), REGISTRY.into(), Some(LEASE.into()));
+    Ok(Place { directory, ring, registry, lease, shown: rings.join(name) })
 }
 
 fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {
@@ -158,6 +169,19 @@ fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {
     }
     let path = rings.join(name);
     place(rings, name).map_err(|errno| open_error(errno, &path, "open the directory of"))?.open(path)
+}
+
+fn take_over_in(rings: &Path, name: &str) -> Result<Segments, CreateError> {
+    if let Some(rule) = broken_rule(name) {
+        return Err(CreateError::InvalidName { name: name.to_owned(), rule });
+    }
+    let path = rings.join(name);
+    let refused = |errno| {
+        let source = Box::new(open_error(errno, &path, "open the directory of"));
+        CreateError::TakeOver { path: path.clone(), source }
+    };
+    let place = place(rings, name).map_err(refused)?;
+    place.take_over(path.clone(), Some(path))
 }
 
 fn remove_in(rings: &Path, name: &str) -> Result<(), RemoveError> {

@@ -20,6 +20,7 @@ use nix::fcntl::{OFlag, open as open_path};
 use nix::sys::stat::Mode;
 
 use super::Segments;
+use super::lives::Lease;
 use super::place::{Place, build, create_error, open_error, remove_error, temporary_name};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::Geometry;
@@ -35,10 +36,11 @@ pub(crate) fn create(path: &Path, geometry: Geometry) -> Result<Segments, Create
     place.check_free(&place.registry)?;
     let aside = [temporary_name(&place.ring)?, temporary_name(&place.registry)?];
     let mut built = build(place.directory.as_fd(), aside, &place.path(&place.ring), layouts)?;
+    let lease = built.lease(Lease::Registry, &place.path(&place.ring))?;
     for (entry, name) in [(&mut built.registry.entry, &place.registry), (&mut built.ring.entry, &place.ring)] {
         entry.rename(name).map_err(|errno| create_error(errno, &place.path(name), "rename into place"))?;
     }
-    Ok(built.keep([place.path(&place.ring), place.path(&place.registry)], None))
+    Ok(built.keep([place.path(&place.ring), place.path(&place.registry)], None, lease))
 }
 
 /// Opens a ring that another process created. Never formats, never waits.
@@ -49,6 +51,16 @@ pub(crate) fn open(path: &Path) -> Result<Segments, OpenError> {
     let place = place_of(path).map_err(|errno| open_error(errno, path, "open the directory of"))?;
     let path = place.path(&place.ring);
     place.open(path)
+}
+
+/// Takes over a ring whose writer is gone.
+///
+/// # Errors
+/// See [`CreateError`]: [`WriterAlive`](CreateError::WriterAlive), or why it cannot be used.
+pub(crate) fn take_over(path: &Path) -> Result<Segments, CreateError> {
+    let place = place_of(path).map_err(|errno| create_error(errno, path, "open the directory of"))?;
+    let path = place.path(&place.ring);
+    place.take_over(path, None)
 }
 
 /// Removes a ring. Processes that have it open keep what they have mapped.
@@ -66,7 +78,7 @@ fn place_of(path: &Path) -> Result<Place, Errno> {
     let directory = open_path(shown, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut registry = name.to_owned();
     registry.push(".registry");
-    Ok(Place { directory, ring: name.to_owned(), registry, shown: shown.to_owned() })
+    Ok(Place { directory, ring: name.to_owned(), registry, lease: None, shown: shown.to_owned() })
 }
 
 #[cfg(test)]

@@ -32,7 +32,10 @@ pub(crate) mod anon;
 pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod heap;
+mod lives;
 mod place;
+
+pub(crate) use lives::{Lives, Lock};
 
 /// What a create or an open yields: the two segments of one ring with their checked layouts.
 pub(crate) struct Segments {
@@ -52,6 +55,10 @@ pub(crate) struct Segments {
     pub(crate) path: Option<PathBuf>,
     /// How to remove what a create made.
     pub(crate) cleanup: Option<Cleanup>,
+    /// Where it can be seen who lives; none on the heap, where all die together.
+    pub(crate) lives: Option<Lives>,
+    /// The writer's lock, after a create or a take-over.
+    pub(crate) lease: Option<Lock>,
 }
 
 impl Segments {
@@ -67,6 +74,8 @@ impl Segments {
             trusted: true,
             path: None,
             cleanup: None,
+            lives: None,
+            lease: None,
         }
     }
 }
@@ -214,7 +223,7 @@ pub(crate) mod tests {
     /// A small ring.
     pub(crate) fn geometry() -> Geometry {
         let payload = PayloadType::default();
-        Geometry { capacity: 4096, blocks: 16, alignment: 8, reader_slots: 4, start: 0, payload }
+        Geometry { capacity: 4096, blocks: 16, alignment: 8, reader_slots: 4, start: 0, may_evict: false, payload }
     }
 
     /// What is in a directory, sorted.

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, posix_fallocate, renameat2};
@@ -19,12 +20,14 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::{Cleanup, Inode, Segments};
+use super::lives::Lease;
+use super::{Cleanup, Inode, Lives, Lock, Segments};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{
     FormatError, HEADER_WORDS, REGISTRY_MAGIC, RING_MAGIC, RegistryLayout, RingLayout, WORD_BYTES, load_header,
 };
-use crate::memory::{Backing, Mapped};
+use crate::memory::{Backing, Mapped, Memory};
+use crate::ring::Site;
 
 /// Whatever is at the path, the open neither follows it, nor waits for it, nor takes it for a terminal.
 const OPEN: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
@@ -35,6 +38,8 @@ pub(super) struct Place {
     pub(super) directory: OwnedFd,
     pub(super) ring: OsString,
     pub(super) registry: OsString,
+    /// The file that the writer's lock is on, if it has one of its own.
+    pub(super) lease: Option<OsString>,
     /// Of the directory, absolute.
     pub(super) shown: PathBuf,
 }
@@ -53,14 +58,56 @@ impl Place {
         }
     }
 
-    /// Opens both files. `path` is that of the ring for people.
+    /// Opens both files, to read. `path` is that of the ring for people.
     pub(super) fn open(&self, path: PathBuf) -> Result<Segments, OpenError> {
-        let (file, stat) = self.open_file(&self.ring, OFlag::O_RDONLY)?;
+        // Mapped read-only: whatever this process does, it cannot damage the data.
+        Ok(self.attach(path, OFlag::O_RDONLY)?.0)
+    }
+
+    /// Opens both files to write, if their writer is gone. `directory`: that of a named ring.
+    pub(super) fn take_over(&self, path: PathBuf, directory: Option<PathBuf>) -> Result<Segments, CreateError> {
+        let refused = |source| CreateError::TakeOver { path: path.clone(), source: Box::new(source) };
+        let (mut segments, stats) = self.attach(path.clone(), OFlag::O_RDWR).map_err(refused)?;
+        let unwritable = || OpenError::NeedsRegistry { path: Some(self.path(&self.registry)) };
+        let (Some(stats), Some(lives)) = (stats, &segments.lives) else { return Err(refused(unwritable())) };
+        if !segments.trusted {
+            // Whoever else could write the ring could feed this process a position to write to.
+            let reason = "another user owns it, or may write it; remove it and create a new one";
+            return Err(refused(OpenError::NotARing { path: path.clone(), reason }));
+        }
+        let locked = lives.lock_writer();
+        let io = |source| CreateError::Io { path: Some(path.clone()), doing: "lock the lease of", source };
+        let Some(lease) = locked.map_err(io)? else {
+            let word = segments.ring_layout.writer_process();
+            // Relaxed: for people.
+            let process = Mapped::new(segments.ring.clone()).load(word, Relaxed, Site::EpochLook);
+            return Err(CreateError::WriterAlive { path, process });
+        };
+        // What was locked may have been removed just before.
+        let [ring, registry] = stats;
+        let still_there = |name: &OsStr, stat: &FileStat| {
+            stat_at(&self.directory, name).is_ok_and(|found| Inode::of(&found) == Inode::of(stat))
+        };
+        if !still_there(&self.ring, &ring) || !still_there(&self.registry, &registry) {
+            return Err(refused(OpenError::NotFound { path: path.clone() }));
+        }
+        segments.lease = Some(lease);
+        segments.cleanup = segments.registry.clone().map(|mapped| Cleanup {
+            process: std::process::id(),
+            files: [(self.path(&self.ring), Inode::of(&ring)), (self.path(&self.registry), Inode::of(&registry))],
+            directory,
+            _pins: [segments.ring.clone(), mapped],
+        });
+        Ok(segments)
+    }
+
+    fn attach(&self, path: PathBuf, access: OFlag) -> Result<(Segments, Option<[FileStat; 2]>), OpenError> {
+        let (file, stat) = self.open_file(&self.ring, access)?;
         let at = self.path(&self.ring);
         let (words, length) = load(&file, &stat, "ring", &at)?;
         let ring_layout = RingLayout::parse(&words, length).map_err(|source| format_error(&at, source))?;
-        // Mapped read-only: whatever this process does, it cannot damage the data.
-        let ring = super::map(&file, ring_layout.length, false).map_err(|source| map_error(&at, source))?;
+        let writable = access == OFlag::O_RDWR;
+        let ring = super::map(&file, ring_layout.length, writable).map_err(|source| map_error(&at, source))?;
 
         let at = self.path(&self.registry);
         let opened = match self.open_file(&self.registry, OFlag::O_RDWR) {
@@ -75,16 +122,36 @@ impl Place {
             }
             Err(error) => return Err(error),
         };
-        let (mut registry, mut registry_layout, mut trusted) = (None, None, false);
-        if let Some((file, registry_stat)) = opened {
-            let (words, length) = load(&file, &registry_stat, "registry", &at)?;
-            let parsed = RegistryLayout::parse(&words, length, &ring_layout);
-            let layout = parsed.map_err(|source| format_error(&at, source))?;
-            registry = Some(super::map(&file, layout.length, true).map_err(|source| map_error(&at, source))?);
-            registry_layout = Some(layout);
-            trusted = super::trusted(&stat, &registry_stat);
-        }
-        Ok(Segments { ring, registry, ring_layout, registry_layout, trusted, path: Some(path), cleanup: None })
+        let mut segments = Segments {
+            ring,
+            registry: None,
+            ring_layout,
+            registry_layout: None,
+            trusted: false,
+            path: Some(path),
+            cleanup: None,
+            lives: None,
+            lease: None,
+        };
+        let Some((file, registry_stat)) = opened else { return Ok((segments, None)) };
+        let (words, length) = load(&file, &registry_stat, "registry", &at)?;
+        let parsed = RegistryLayout::parse(&words, length, &segments.ring_layout);
+        let layout = parsed.map_err(|source| format_error(&at, source))?;
+        segments.registry = Some(super::map(&file, layout.length, true).map_err(|source| map_error(&at, source))?);
+        segments.registry_layout = Some(layout);
+        segments.trusted = super::trusted(&stat, &registry_stat);
+        let lease = match &self.lease {
+            None => Lease::Registry,
+            Some(name) => match self.open_file(name, access) {
+                Ok((file, _)) => Lease::File(file),
+                Err(OpenError::Permission { .. }) => Lease::Hidden,
+                // A ring without it is being removed, and goes on until then.
+                Err(OpenError::NotFound { .. }) => Lease::Hidden,
+                Err(error) => return Err(error),
+            },
+        };
+        segments.lives = Some(Lives::new(file, lease));
+        Ok((segments, Some([stat, registry_stat])))
     }
 
     /// Opens a regular file.
@@ -196,6 +263,7 @@ const OWNER: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// One formatted file that is not in place yet.
 pub(super) struct Fresh<'a> {
     pub(super) entry: Temporary<'a>,
+    file: OwnedFd,
     backing: Arc<dyn Backing>,
     stat: FileStat,
 }
@@ -234,7 +302,7 @@ pub(super) fn build<'a>(
         let stat = fstat(&file).map_err(failed("create a file for"))?;
         let mapped = super::map(&file, length, true);
         let io = |source| CreateError::Io { path: Some(path.to_owned()), doing: "map the ring", source };
-        Ok(Fresh { entry, backing: mapped.map_err(io)?, stat })
+        Ok(Fresh { entry, file, backing: mapped.map_err(io)?, stat })
     };
     let built = Built { ring: fresh(ring, layouts.0.length)?, registry: fresh(registry, layouts.1.length)?, layouts };
     super::format(&built.ring.backing, &built.registry.backing, &built.layouts);
@@ -242,8 +310,18 @@ pub(super) fn build<'a>(
 }
 
 impl Built<'_> {
+    /// Takes the writer's lock, before anybody can find the ring: in a file of its own, or in the registry.
+    pub(super) fn lease(&self, lease: Lease, path: &Path) -> Result<(Lives, Lock), CreateError> {
+        let io = |source| CreateError::Io { path: Some(path.to_owned()), doing: "lock the lease of", source };
+        let lives = Lives::new(self.registry.file.try_clone().map_err(io)?, lease);
+        let lock = lives.lock_writer().map_err(io)?;
+        // Nobody knows the file yet.
+        let lock = lock.ok_or_else(|| io(io::ErrorKind::WouldBlock.into()))?;
+        Ok((lives, lock))
+    }
+
     /// The files stay. `files` are where they are now, `directory` is that of a named ring.
-    pub(super) fn keep(self, files: [PathBuf; 2], directory: Option<PathBuf>) -> Segments {
+    pub(super) fn keep(self, files: [PathBuf; 2], directory: Option<PathBuf>, lease: (Lives, Lock)) -> Segments {
         let Built { ring, registry, layouts: (ring_layout, registry_layout) } = self;
         let path = directory.clone().unwrap_or_else(|| files[0].clone());
         let [ring_path, registry_path] = files;
@@ -264,6 +342,8 @@ impl Built<'_> {
             trusted,
             path: Some(path),
             cleanup: Some(cleanup),
+            lives: Some(lease.0),
+            lease: Some(lease.1),
         }
     }
 }
