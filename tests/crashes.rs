@@ -265,7 +265,7 @@ fn a_damaged_ring_is_not_taken_over() {
 
 /// Fills the ring until the writer is held back.
 fn fill(writer: &mut Writer) {
-    while let Ok(_) = writer.try_publish(&record_of(writer.sequence(), BOUND)) {
+    while writer.try_publish(&record_of(writer.sequence(), BOUND)).is_ok() {
         assert!(writer.sequence() < 1000, "nobody holds it back");
     }
 }
