@@ -4,6 +4,7 @@
 //!   ring/  ──  M: Memory  ──┬──  LoomMemory   loom atomics: every order of steps, every value that a load may see
 //!                           ├──  Plain        words of one thread: exact counts without noise
 //!                           ├──  Count<M>     counts what an operation asks of memory
+//!                           ├──  Mortal<M>    dies after its k-th store, for every k
 //!                           └──  Weaken<M>    does one access wrongly, to show that a model notices
 //! ```
 //! A [`Model`](model::Model) is a small ring, a few threads and assertions, with bounds that are explored whole. The
@@ -26,4 +27,5 @@ pub mod count;
 pub mod memory;
 pub mod model;
 pub mod models;
+pub mod mortal;
 pub mod weaken;

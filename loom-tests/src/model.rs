@@ -156,6 +156,16 @@ impl World {
         Writer::new(ring, registry, false)
     }
 
+    /// The writer's successor.
+    ///
+    /// # Panics
+    /// If the ring cannot be taken over.
+    #[must_use]
+    pub fn take_over(&self) -> Writer<Seam> {
+        let (ring, registry) = self.party();
+        Writer::take_over(ring, registry, false).expect("what a writer leaves")
+    }
+
     /// A lossy reader without registry.
     ///
     /// # Errors

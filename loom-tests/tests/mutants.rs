@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Once;
 
 use loom_tests::model::Model;
-use loom_tests::models::{batch, claim, close, lap, notify, publish, registry};
+use loom_tests::models::{batch, claim, close, lap, notify, publish, registry, take_over};
 use loom_tests::weaken::{Mutation, Segment};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
 use shmcast::ring::Site;
@@ -149,6 +149,19 @@ fn wakeups() -> Vec<Mutant> {
     all
 }
 
+/// A successor that forgets one thing.
+fn successors() -> Vec<Mutant> {
+    use Site::*;
+    vec![
+        mutant(Answer { site: RecoverHeader, value: 0 }, "take-over", &[take_over::READING]),
+        mutant(Answer { site: RecoverLimit, value: 0 }, "take-over", &[take_over::READING]),
+        mutant(Skip(Reopen), "take-over", &[take_over::REOPENED]),
+        mutant(Skip(EpochStore), "take-over", &[take_over::REOPENED]),
+        mutant(Answer { site: EpochLook, value: 0 }, "take-over", &[take_over::REOPENED]),
+        mutant(Skip(WakeBump), "take-over", &[take_over::SLEEPING]),
+    ]
+}
+
 /// What no model can see, and why.
 const UNSEEN: &[(Site, &str)] = &[
     (
@@ -162,6 +175,10 @@ const UNSEEN: &[(Site, &str)] = &[
     ),
     (Site::RoomWait, "the sleep itself: without it the writer polls, and nothing but time is lost"),
     (Site::SleepWait, "the sleep itself: as RoomWait"),
+    (
+        Site::RecoverWake,
+        "a value that sleepers have seen before costs one of them a slice, if it comes between its look and its sleep",
+    ),
 ];
 
 /// What carries no order, or is redundant, and why.
@@ -183,6 +200,7 @@ const UNORDERED: &[(Site, &str)] = &[
     (Site::HighWaterLook, "relaxed: ordered by AnnounceFence"),
     (Site::ModeStore, "relaxed: a stale mode costs a slice; models have one mode"),
     (Site::ModeLook, "relaxed: as ModeStore"),
+    (Site::SlotReap, "the end of the slot's owner is an edge of its own, by its lock (`crash.rs` hunts its value)"),
     (Site::SleepLimitLook, "relaxed: a hint, the receive that follows judges"),
 ];
 
@@ -194,6 +212,11 @@ fn every_weakened_order_makes_a_model_fail() {
 #[test]
 fn every_weakened_wakeup_makes_a_model_fail() {
     hunt(wakeups());
+}
+
+#[test]
+fn every_step_of_a_take_over_counts() {
+    hunt(successors());
 }
 
 /// The failures of the hunts, which run in threads without a name, are what the tests are after: no noise.
@@ -236,7 +259,9 @@ fn every_site_is_hunted_or_argued() {
         println!("{site:?} | {reason}");
     }
     let mut named: BTreeSet<Site> = UNSEEN.iter().chain(UNORDERED).map(|(site, _)| *site).collect();
-    named.extend(orders().iter().chain(&wakeups()).flat_map(|mutant| &mutant.mutations).map(Mutation::site));
+    named.extend(
+        orders().iter().chain(&wakeups()).chain(&successors()).flat_map(|mutant| &mutant.mutations).map(Mutation::site),
+    );
     let missing: Vec<&Site> = Site::ALL.iter().filter(|site| !named.contains(site)).collect();
     assert!(missing.is_empty(), "neither hunted nor argued: {missing:?}");
 }

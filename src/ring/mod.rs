@@ -39,7 +39,7 @@
 //! | I2 lossless | no gap between a lossless reader's join and its end | `Writer::slow_path`, `Reader::join` | `registry` |
 //! | I3 exact loss | a lossy reader is told exactly how many records it missed | `Reader::lapped` | `lap` |
 //! | I4 no lost wakeup | a record, or room, wakes whoever sleeps for it | `notify` | `notify` |
-//! | I5 crash | nothing committed is lost, the others go on | order of the stores; slices | (later) |
+//! | I5 crash | nothing committed is lost, the others go on | order of the stores; [`Writer::take_over`]; slices | `crash`, `take_over` |
 //! | I6 hostile peers | no undefined behaviour, no endless loop, no panic | [`layout`](crate::layout), bounded loops | fuzz `attach`, `ops_vs_model` |
 //! | I7 flat | publish costs the same with any number of readers | no read but one flag on the fast path | `counts` |
 //! | I8 quiet | no system call without a sleeper, a sleeper costs nothing | `notify` | `counts`, `idle` |
@@ -63,7 +63,13 @@
 //! | P11 close | `Close` Release | `ClosedLook`, `SleepClosedLook` Acquire | the last commit |
 //! | P12 slot reuse | `LeaveState` Release | `SlotClaim` acquire-release | the slot's old owner is done with it |
 //!
+//! A dead process needs no pair: its lock, outside of the ring, orders its end before whoever takes it next.
+//!
 //! # Decisions
+//! * Readers do not look at the epoch: that a writer died is told by its lock, and a successor needs nothing from them. It
+//!   fences a writer that was cut off from its lease.
+//! * An eviction passes over a slot *with the cursor that was seen*, so that a reader that reads on, or a new one in
+//!   the same slot, is not meant.
 //! * `announced` and `limit` are stored only when they change. A writer that waits for room runs its slow path again and again,
 //!   and would take the line that every reader judges by away from them each time; what was stored earlier is before
 //!   the fence of P3 all the same.

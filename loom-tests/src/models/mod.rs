@@ -8,3 +8,4 @@ pub mod lap;
 pub mod notify;
 pub mod publish;
 pub mod registry;
+pub mod take_over;
