@@ -142,13 +142,14 @@ impl Bench {
         let most = self.made.0.geometry.max_payload() as usize;
         assert_eq!(len > most && !self.closed, answer == Err(Refused::TooLarge));
         assert_eq!(self.closed, answer == Err(Refused::Closed));
+        assert!(answer != Err(Refused::Fenced) || self.damage, "there is one writer");
         match answer {
             Ok(sequence) => {
                 assert_eq!(sequence, self.lens.len() as u64);
                 self.lens.push(len);
             }
             Err(Refused::Exhausted) => assert!(self.writer.position() > MAX_POSITION),
-            Err(Refused::Full | Refused::TooLarge) => {}
+            Err(Refused::Full | Refused::TooLarge | Refused::Fenced) => {}
             Err(Refused::Closed) => assert!(self.closed),
         }
     }
