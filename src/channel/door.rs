@@ -80,7 +80,7 @@ impl Reader {
         if !self.can_borrow() {
             return Err(TryRecvError::NotBorrowable);
         }
-        let read = match self.core.look() {
+        let read = match self.mine().and_then(|core| core.look()) {
             Some(read) => read,
             None => self.locate_slowly()?,
         };
@@ -100,7 +100,7 @@ impl Reader {
         }
         let mut waiting = None;
         let read = loop {
-            if let Some(read) = self.core.look() {
+            if let Some(read) = self.mine().and_then(|core| core.look()) {
                 break read;
             }
             let polls = self.wait_for_record(&mut waiting, usize::MAX)?;
@@ -137,7 +137,8 @@ impl Reader {
     #[cold]
     #[inline(never)]
     fn locate_slowly(&mut self) -> Result<Read<()>, TryRecvError> {
-        self.core.read(|_, _, _| ()).map_err(TryRecvError::from).or_else(|error| self.heed_death(error))
+        let core = self.mine().ok_or(TryRecvError::Inherited)?;
+        core.read(|_, _, _| ()).map_err(TryRecvError::from).or_else(|error| self.heed_death(error))
     }
 
     /// The record that was just read, in place.

@@ -41,7 +41,7 @@ type Core = ring::Reader<Mapped>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `Send`, not `Sync`. A forked child that inherits the handle must not use it; dropping it there does nothing.
+/// `Send`, not `Sync`. A forked child that inherits the handle gets `Inherited` from it; dropping it there does nothing.
 ///
 /// # Lagging
 /// A lossy reader that was lapped gets `Lagged(n)` once, with the exact number of records lost, and goes on at the place
@@ -88,6 +88,20 @@ impl Reader {
         Reader { core, shared, options, _lock: lock, asked: None, pace, born, not_sync: PhantomData }
     }
 
+    /// The core, unless this process is a forked child that inherited it: the slot and the cursor are its parent's.
+    #[inline(always)]
+    pub(super) fn mine(&mut self) -> Option<&mut Core> {
+        (self.born == fork::generation()).then_some(&mut self.core)
+    }
+
+    fn own(&mut self) -> Result<Record, TryRecvError> {
+        own(self.mine().ok_or(TryRecvError::Inherited)?)
+    }
+
+    fn copy_slowly(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
+        copy_slowly(self.mine().ok_or(TryRecvError::Inherited)?, buffer)
+    }
+
     // ---- owned records ----
 
     /// Receives a record if there is one. Never waits. Allocates the record's payload; [`try_recv_into`](Self::try_recv_into)
@@ -96,7 +110,7 @@ impl Reader {
     /// # Errors
     /// [`TryRecvError`].
     pub fn try_recv(&mut self) -> Result<Record, TryRecvError> {
-        own(&mut self.core).or_else(|error| self.heed_death(error))
+        self.own().or_else(|error| self.heed_death(error))
     }
 
     /// Receives a record, waiting for it if need be.
@@ -104,7 +118,7 @@ impl Reader {
     /// # Errors
     /// [`RecvError`].
     pub fn recv(&mut self) -> Result<Record, RecvError> {
-        block!(self, own(&mut self.core), None).map_err(forever)
+        block!(self, self.own(), None).map_err(forever)
     }
 
     /// Receives a record, waiting for a limited time.
@@ -113,7 +127,7 @@ impl Reader {
     /// [`RecvTimeoutError`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Record, RecvTimeoutError> {
         let deadline = Instant::now().checked_add(timeout);
-        block!(self, own(&mut self.core), deadline)
+        block!(self, self.own(), deadline)
     }
 
     /// Receives a record, waiting until a point in time.
@@ -121,7 +135,7 @@ impl Reader {
     /// # Errors
     /// [`RecvTimeoutError`].
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<Record, RecvTimeoutError> {
-        block!(self, own(&mut self.core), Some(deadline))
+        block!(self, self.own(), Some(deadline))
     }
 
     // ---- into a buffer ----
@@ -133,13 +147,13 @@ impl Reader {
     /// there.
     #[inline(always)]
     pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
-        copy(&mut self.core, buffer).map_or_else(|| self.try_recv_into_slowly(buffer), Ok)
+        self.mine().and_then(|core| copy(core, buffer)).map_or_else(|| self.try_recv_into_slowly(buffer), Ok)
     }
 
     #[cold]
     #[inline(never)]
     fn try_recv_into_slowly(&mut self, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
-        copy_slowly(&mut self.core, buffer).or_else(|error| self.heed_death(error))
+        self.copy_slowly(buffer).or_else(|error| self.heed_death(error))
     }
 
     /// Receives a record into a buffer, waiting for it if need be.
@@ -150,7 +164,7 @@ impl Reader {
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<Received, RecvError> {
         let mut waiting = None;
         loop {
-            if let Some(received) = copy(&mut self.core, buffer) {
+            if let Some(received) = self.mine().and_then(|core| copy(core, buffer)) {
                 return Ok(received);
             }
             let polls = self.wait_for_record(&mut waiting, buffer.len())?;
@@ -164,7 +178,7 @@ impl Reader {
     /// [`RecvTimeoutError`], as [`try_recv_into`](Self::try_recv_into).
     pub fn recv_into_timeout(&mut self, buffer: &mut [u8], timeout: Duration) -> Result<Received, RecvTimeoutError> {
         let deadline = Instant::now().checked_add(timeout);
-        block!(self, copy_slowly(&mut self.core, buffer), deadline)
+        block!(self, self.copy_slowly(buffer), deadline)
     }
 
     // ---- batches and iterators ----
@@ -274,7 +288,8 @@ impl Reader {
     #[cold]
     #[inline(never)]
     pub(super) fn wait_for_record(&mut self, waiting: &mut Option<Waiting>, room: usize) -> Result<u32, RecvError> {
-        match self.core.read(|_, _, _| ()) {
+        let Some(core) = self.mine() else { return Err(RecvError::Inherited) };
+        match core.read(|_, _, _| ()) {
             Ok(read) if read.len > room => Err(RecvError::TooSmall { needed: read.len }),
             Ok(_) => Ok(0),
             Err(stop) => self.wait(waiting, stop.into(), None).map_err(forever),
@@ -389,6 +404,7 @@ fn forever(error: RecvTimeoutError) -> RecvError {
         RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
         RecvTimeoutError::Closed => RecvError::Closed,
         RecvTimeoutError::WriterDied => RecvError::WriterDied,
+        RecvTimeoutError::Inherited => RecvError::Inherited,
         RecvTimeoutError::Evicted => RecvError::Evicted,
         RecvTimeoutError::TooSmall { needed } => RecvError::TooSmall { needed },
         RecvTimeoutError::NotBorrowable => RecvError::NotBorrowable,

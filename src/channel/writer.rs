@@ -27,7 +27,7 @@ const WATCH: Duration = Duration::from_millis(4);
 /// ```
 ///
 /// `Send`, not `Sync`: publishing needs `&mut`, so there is one writer by type. A forked child that inherits the handle
-/// must not use it; dropping it there does nothing.
+/// gets `Inherited` from it; dropping it there does nothing.
 pub struct Writer {
     pub(super) core: ring::Writer<Mapped>,
     shared: Arc<Shared>,
@@ -73,6 +73,12 @@ impl Writer {
         Writer { core, shared, cleanup, _lease: lease, pace, patience, born, not_sync: PhantomData }
     }
 
+    /// The core, unless this process is a forked child that inherited it: the lease is its parent's.
+    #[inline(always)]
+    fn mine(&mut self) -> Option<&mut ring::Writer<Mapped>> {
+        (self.born == fork::generation()).then_some(&mut self.core)
+    }
+
     /// Publishes one record; answers its sequence number. Waits while a lossless reader holds the writer back. A few
     /// nanoseconds for small payloads, whatever the number of readers; a system call only if a reader sleeps.
     ///
@@ -80,7 +86,8 @@ impl Writer {
     /// [`PublishError`]; nothing was published.
     #[inline(always)]
     pub fn publish(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
-        self.core.publish_at_once(payload).map_or_else(|| self.publish_until(payload, None).map_err(forever), Ok)
+        let published = self.mine().and_then(|core| core.publish_at_once(payload));
+        published.map_or_else(|| self.publish_until(payload, None).map_err(forever), Ok)
     }
 
     /// Publishes one record, or none if there is no room now. Never waits.
@@ -89,13 +96,14 @@ impl Writer {
     /// [`TryPublishError`]; nothing was published.
     #[inline(always)]
     pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
-        self.core.publish_at_once(payload).map_or_else(|| self.publish_slowly(payload), Ok)
+        let published = self.mine().and_then(|core| core.publish_at_once(payload));
+        published.map_or_else(|| self.publish_slowly(payload), Ok)
     }
 
     #[cold]
     #[inline(never)]
     fn publish_slowly(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
-        let mut published = self.core.try_publish(payload);
+        let mut published = self.mine().ok_or(TryPublishError::Inherited)?.try_publish(payload);
         if published == Err(Refused::Full) && self.patience.glance(&mut self.core, self.shared.lives.as_ref()) {
             published = self.core.try_publish(payload);
         }
@@ -157,7 +165,8 @@ impl Writer {
     }
 
     fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
-        self.core.reserve(len).map_err(|refused| self.refused(refused, len))
+        let reserved = self.mine().ok_or(TryPublishError::Inherited)?.reserve(len);
+        reserved.map_err(|refused| self.refused(refused, len))
     }
 
     fn reserve_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Reserved, PublishTimeoutError> {
@@ -213,6 +222,7 @@ impl Writer {
                 self.0.core.flush();
             }
         }
+        self.mine().ok_or(TryPublishError::Inherited)?;
         let flush = Flush(self);
         let mut count = 0;
         for record in records {
@@ -370,6 +380,7 @@ fn forever(error: PublishTimeoutError) -> PublishError {
         PublishTimeoutError::Exhausted => PublishError::Exhausted,
         PublishTimeoutError::Closed => PublishError::Closed,
         PublishTimeoutError::Fenced => PublishError::Fenced,
+        PublishTimeoutError::Inherited => PublishError::Inherited,
         // Without a deadline there is no timeout.
         PublishTimeoutError::Timeout => unreachable!("no deadline was set"),
     }

@@ -25,6 +25,9 @@ pub enum TryPublishError {
     /// Another writer has taken the ring over. Final: this one is done.
     #[error("another writer has taken this ring over: stop publishing here")]
     Fenced,
+    /// This process is a forked child, and the handle its parent's.
+    #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
+    Inherited,
     /// 2^63 bytes were published. Create a new ring.
     #[error("the ring has reached its last position: create a new one to publish more")]
     Exhausted,
@@ -48,6 +51,9 @@ pub enum PublishError {
     /// Another writer has taken the ring over. Final: this one is done.
     #[error("another writer has taken this ring over: stop publishing here")]
     Fenced,
+    /// This process is a forked child, and the handle its parent's.
+    #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
+    Inherited,
     /// 2^63 bytes were published. Create a new ring.
     #[error("the ring has reached its last position: create a new one to publish more")]
     Exhausted,
@@ -74,6 +80,9 @@ pub enum PublishTimeoutError {
     /// Another writer has taken the ring over. Final: this one is done.
     #[error("another writer has taken this ring over: stop publishing here")]
     Fenced,
+    /// This process is a forked child, and the handle its parent's.
+    #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
+    Inherited,
     /// 2^63 bytes were published. Create a new ring.
     #[error("the ring has reached its last position: create a new one to publish more")]
     Exhausted,
@@ -86,6 +95,7 @@ impl From<TryPublishError> for PublishTimeoutError {
             TryPublishError::TooLarge { len, max } => PublishTimeoutError::TooLarge { len, max },
             TryPublishError::Closed => PublishTimeoutError::Closed,
             TryPublishError::Fenced => PublishTimeoutError::Fenced,
+            TryPublishError::Inherited => PublishTimeoutError::Inherited,
             TryPublishError::Exhausted => PublishTimeoutError::Exhausted,
         }
     }
@@ -120,6 +130,9 @@ pub enum TryRecvError {
     /// ring with [`wait_for_successor`](crate::Options::wait_for_successor) to wait for it.
     #[error("the writer died; start its successor and receive again, or stop reading")]
     WriterDied,
+    /// This process is a forked child, and the handle its parent's.
+    #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
+    Inherited,
     /// The writer went on without this lossless reader. Final: open a new reader.
     #[error("evicted: the writer went on without this reader; open a new one")]
     Evicted,
@@ -156,6 +169,9 @@ pub enum RecvError {
     /// ring with [`wait_for_successor`](crate::Options::wait_for_successor) to wait for it.
     #[error("the writer died; start its successor and receive again, or stop reading")]
     WriterDied,
+    /// This process is a forked child, and the handle its parent's.
+    #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
+    Inherited,
     /// The writer went on without this lossless reader. Final: open a new reader.
     #[error("evicted: the writer went on without this reader; open a new one")]
     Evicted,
@@ -195,6 +211,9 @@ pub enum RecvTimeoutError {
     /// ring with [`wait_for_successor`](crate::Options::wait_for_successor) to wait for it.
     #[error("the writer died; start its successor and receive again, or stop reading")]
     WriterDied,
+    /// This process is a forked child, and the handle its parent's.
+    #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
+    Inherited,
     /// The writer went on without this lossless reader. Final: open a new reader.
     #[error("evicted: the writer went on without this reader; open a new one")]
     Evicted,
@@ -224,6 +243,7 @@ impl From<TryRecvError> for RecvTimeoutError {
             TryRecvError::Lagged(n) => RecvTimeoutError::Lagged(n),
             TryRecvError::Closed => RecvTimeoutError::Closed,
             TryRecvError::WriterDied => RecvTimeoutError::WriterDied,
+            TryRecvError::Inherited => RecvTimeoutError::Inherited,
             TryRecvError::Evicted => RecvTimeoutError::Evicted,
             TryRecvError::TooSmall { needed } => RecvTimeoutError::TooSmall { needed },
             TryRecvError::NotBorrowable => RecvTimeoutError::NotBorrowable,
