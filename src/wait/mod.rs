@@ -39,11 +39,11 @@ const POLLS_PER_STEP: u32 = 32;
 /// Steps before a parking waiter sleeps: about as long as a wake takes, which is the competitive choice.
 const STEPS_BEFORE_PARK: u32 = 32;
 
-/// From this many records without an empty poll on, a stream is a streak: an answer to a question is one.
-const STREAK: u64 = 2;
-/// Pauses of the back-off for each record of the streak, and most of all. The more records one back-off lets come, the longer
-/// is the next: a stream of more than one record in that many pauses soon runs at the longest one.
-const BACK_OFF: u64 = 16;
+/// From this many records without an empty poll on, a stream is a streak: an answer to a question is none.
+const STREAK: u64 = 4;
+/// Most pauses of the back-off after a streak, of one pause for each record. The more records one back-off lets come, the
+/// longer is the next: a stream of more than one record in a pause soon runs at the longest one, and an answer of several records
+/// to each question, of which no more come however long the pause, does not wait for long.
 const MOST_BACK_OFF: u64 = 256;
 
 /// The pace of one handle's waiting.
@@ -87,14 +87,17 @@ impl Pace {
     pub(crate) fn wait(&mut self, sequence: u64, deadline: Option<Instant>) -> Waiting {
         let streak = sequence.wrapping_sub(self.streak_began);
         self.streak_began = sequence;
-        if streak >= STREAK {
-            for _ in 0..streak.saturating_mul(BACK_OFF).min(MOST_BACK_OFF) {
-                core::hint::spin_loop();
-            }
+        for _ in 0..back_off(streak) {
+            core::hint::spin_loop();
         }
         let Pace { strategy, slice, .. } = *self;
         Waiting { strategy, slice, deadline, steps: 0, backoff: Backoff::new() }
     }
+}
+
+/// Pauses before the first poll after a streak.
+fn back_off(streak: u64) -> u64 {
+    if streak < STREAK { 0 } else { streak.min(MOST_BACK_OFF) }
 }
 
 impl Waiting {
@@ -136,6 +139,14 @@ mod tests {
         let (first, last) = steps.split_at(STEPS_BEFORE_PARK as usize);
         assert!(first.iter().all(|step| *step == Step::Poll(POLLS_PER_STEP)));
         assert_eq!(last, [Step::Park(SLICE), Step::Park(SLICE)]);
+    }
+
+    #[test]
+    fn an_answer_of_several_records_does_not_wait_longer_than_it_takes_to_come() {
+        assert_eq!([0, 1, 2, STREAK - 1].map(back_off), [0; 4]);
+        // A pause takes as long as several records: more than one for each is time lost when no more come.
+        assert!((0..1000).all(|streak| back_off(streak) <= streak));
+        assert_eq!([MOST_BACK_OFF, MOST_BACK_OFF + 1, u64::MAX].map(back_off), [MOST_BACK_OFF; 3], "a stream");
     }
 
     #[test]
