@@ -183,8 +183,6 @@ struct First {
     lines: Lines,
     writers: Vec<Writer>,
     pings: Vec<(Writer, Reader)>,
-    /// The second process writes them; they are closed where they were created.
-    _pongs: Vec<Writer>,
     to_second: std::fs::File,
 }
 
@@ -300,32 +298,36 @@ fn main() {
     let lines = unsafe { Lines::new(memory.cast(), RING_BYTES) };
     let options = Options::new().capacity(RING_BYTES as u64).wait(WaitStrategy::Spin);
     let create = || options.create_anonymous().expect("ring");
-    let writers: Vec<Writer> = SIZES.iter().map(|_| create()).collect();
-    let aligned = |&alignment| {
-        let ring = || options.clone().record_alignment(alignment).create_anonymous().expect("ring");
-        (ring(), ring())
-    };
-    let pairs: Vec<(Writer, Writer)> = ALIGNMENTS.iter().map(aligned).collect();
+    let mut writers: Vec<Writer> = SIZES.iter().map(|_| create()).collect();
+    let aligned = |alignment: u64| options.clone().record_alignment(alignment);
+    let pings: Vec<Writer> = ALIGNMENTS.iter().map(|&a| aligned(a).create_anonymous().expect("ring")).collect();
+    // The second process writes the rings of the answers, so it creates them, in files.
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let pong_path = |alignment: u64| directory.path().join(format!("pong-{alignment}"));
     let join = |writer: &Writer| options.join(&writer.subscriber()).expect("join");
     let (commands, to_second) = pipe().expect("pipe");
     // SAFETY: this process has one thread.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Child => {
             drop(to_second);
+            let pong = |&alignment: &u64| aligned(alignment).create_file(pong_path(alignment)).expect("ring");
+            let pongs = pings.iter().map(join).zip(ALIGNMENTS.iter().map(pong)).collect();
             let readers = writers.iter().map(join).collect();
-            let pongs = pairs.into_iter().map(|(ping, pong)| (join(&ping), pong)).collect();
             second(&lines, readers, pongs, commands.into());
+            // The directory is the first one's to remove.
+            std::mem::forget(directory);
         }
         ForkResult::Parent { child } => {
             drop(commands);
             pin(0);
-            let (pings, pongs): (Vec<Writer>, Vec<Writer>) = pairs.into_iter().unzip();
-            let pings = pings.into_iter().zip(pongs.iter().map(join)).collect();
-            let mut first = First { lines, writers, pings, _pongs: pongs, to_second: to_second.into() };
-            let pings = first.pings.iter_mut().map(|(ping, _)| ping);
-            for writer in first.writers.iter_mut().chain(pings) {
+            let mut pings = pings;
+            for writer in writers.iter_mut().chain(&mut pings) {
+                // The second process joins the last of them when its own rings are there.
                 writer.wait_for_readers(1, Duration::from_secs(10)).expect("the second process joins");
             }
+            let pong = |&alignment: &u64| options.open_file(pong_path(alignment)).expect("the ring of the answers");
+            let pings = pings.into_iter().zip(ALIGNMENTS.iter().map(pong)).collect();
+            let mut first = First { lines, writers, pings, to_second: to_second.into() };
             report(&mut first, kept_wanted);
             drop(first);
             nix::sys::wait::waitpid(child, None).expect("second process");

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use shmcast::{OpenError, Options, Reader, RecvError, RecvTimeoutError, Start, TryRecvError, Writer};
+use shmcast::{
+    OpenError, Options, PublishError, Reader, RecvError, RecvTimeoutError, Start, TryPublishError, TryRecvError, Writer,
+};
 use support::{Child, LIMIT, Random, assert_whole, hear, record_of, role, say, smallest, unique_name};
 
 /// Payloads of the streams are shorter than this.
@@ -286,13 +288,27 @@ fn fork_a_writer(path: &Path) {
     let mut reader = Options::new().open_file(path).unwrap_or_else(|error| panic!("{error}"));
     writer.publish(b"before").expect("room");
     let mut inherited = Some(writer);
-    in_a_fork(|| drop(inherited.take()));
+    in_a_fork(|| {
+        // What the child maps may come to lie where the parent has what the child does not inherit: it stays.
+        let mut own: Vec<Writer> = (0..8).map(|_| smallest().create_anonymous().expect("a small ring")).collect();
+        drop(inherited.take());
+        for writer in &mut own {
+            writer.publish(&[7; 1000]).expect("room");
+        }
+    });
     let mut writer = inherited.take().expect("the parent still has it");
     assert!(path.exists(), "the child has not removed the ring");
     assert_eq!(reader.try_recv().map(|record| record.payload), Ok(b"before".to_vec()));
     assert_eq!(reader.try_recv(), Err(TryRecvError::Empty), "nor has it closed it");
     let mut inherited = Some(&mut writer);
-    in_a_fork(|| inherited.take().into_iter().for_each(Writer::close));
+    in_a_fork(|| {
+        let writer = inherited.take().expect("inherited");
+        assert_eq!(writer.publish(b"from the child"), Err(PublishError::Inherited));
+        assert_eq!(writer.try_publish(b"from the child"), Err(TryPublishError::Inherited));
+        assert_eq!(writer.publish_batch([b"from the child"]), Err(PublishError::Inherited));
+        assert_eq!(writer.claim(1).map(|_| ()), Err(PublishError::Inherited));
+        writer.close();
+    });
     assert_eq!(reader.try_recv(), Err(TryRecvError::Empty), "nor by a call");
     assert_eq!(writer.publish(b"after"), Ok(1));
     assert_eq!(reader.try_recv().map(|record| record.payload), Ok(b"after".to_vec()));
@@ -305,17 +321,27 @@ fn fork_a_writer(path: &Path) {
 fn fork_a_reader(path: &Path) {
     let mut writer = smallest().reader_slots(1).create_file(path).unwrap_or_else(|error| panic!("{error}"));
     let mut inherited = Some(Options::new().open_file(path).unwrap_or_else(|error| panic!("{error}")));
-    in_a_fork(|| drop(inherited.take()));
+    writer.publish(b"for the parent").expect("room");
+    in_a_fork(|| {
+        let mut reader = inherited.take().expect("inherited");
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Inherited));
+        assert_eq!(reader.recv(), Err(RecvError::Inherited));
+        assert_eq!(reader.recv_into(&mut [0; 100]), Err(RecvError::Inherited));
+        assert_eq!(reader.recv_timeout(LIMIT), Err(RecvTimeoutError::Inherited));
+        assert_eq!(reader.recv_ref().map(|_| ()), Err(RecvError::Inherited));
+    });
+    let record = inherited.as_mut().map(|reader| reader.try_recv().map(|record| record.payload));
+    assert_eq!(record, Some(Ok(b"for the parent".to_vec())), "the child took nothing");
     assert_eq!(writer.reader_count(), 1, "the child has not given the slot back");
     let refused = Options::new().open_file(path);
     assert!(matches!(refused, Err(OpenError::NoFreeSlot { .. })), "{refused:?}");
-    let mut count = 0;
+    let mut count = 1;
     while writer.try_publish(&record_of(count, BOUND)).is_ok() {
         count += 1;
     }
     assert!(count < 100, "the reader still holds the writer back");
     let mut reader = inherited.take().expect("the parent still has it");
-    for expected in 0..count {
+    for expected in 1..count {
         assert_whole(expected, &reader.try_recv().expect("a record"), BOUND);
     }
     drop(reader);

@@ -369,7 +369,10 @@ fn own(core: &mut Core) -> Result<Record, TryRecvError> {
         payload.clear();
         memory.append_out(at, found.min(len), &mut payload);
     })?;
-    debug_assert_eq!(read.len, len, "a record that was whole does not change before it is released, or is lost");
+    if read.len != len {
+        // A record that was whole does not change before it is released, or is lost: only a hostile writer comes here.
+        return Err(TryRecvError::Corrupt { position: core.position(), header: read.len as u64 + 1 });
+    }
     core.release(read.next());
     Ok(Record { sequence: read.sequence, payload })
 }

@@ -100,7 +100,7 @@ fn copy_part<M: Memory>(memory: &M, payload: Word, len: usize, buffer: &mut [u8]
     memory.copy_out(payload, &mut buffer[..len]);
 }
 
-/// The header that the last record had, and what follows from it. Most records of a ring have the length of the one before:
+/// The last word that looked like a record's header, and what follows from it. Most records of a ring have the length of the one before:
 /// then the place of the next header does not wait for the load of this one, because a branch is predicted and
 /// a load is not.
 #[derive(Clone, Copy, Debug)]

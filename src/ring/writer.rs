@@ -162,7 +162,8 @@ impl<M: Memory> Writer<M> {
         Ok(self.commit(reserved))
     }
 
-    /// The fast path of [`try_publish`](Self::try_publish): `None` if it needs a wrap or the slow path.
+    /// The fast path of [`try_publish`](Self::try_publish): `None` if it needs a wrap or the slow path, or will be
+    /// refused.
     #[inline(always)]
     pub fn publish_at_once(&mut self, payload: &[u8]) -> Option<u64> {
         let reserved = self.clear(payload.len())?;

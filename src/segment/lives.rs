@@ -9,6 +9,7 @@
 //! it that no child inherits, close it. The mapping holds the lock, and dies with the process.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -16,6 +17,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::stat::Mode;
+
+use crate::wait::fork;
 
 const SLOTS_AT: i64 = 1 << 40;
 const WRITER_AT: i64 = 1 << 41;
@@ -25,7 +28,18 @@ const PAGE_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Lock {
     /// Keeps the open file, and with it the lock, alive. Never accessed.
-    _pin: MmapRaw,
+    pin: ManuallyDrop<MmapRaw>,
+    born: usize,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A forked child does not have the mapping, and may have mapped something else there by now.
+        if self.born == fork::generation() {
+            // SAFETY: not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.pin) };
+        }
+    }
 }
 
 /// Where the locks of one ring are.
@@ -97,7 +111,7 @@ fn lock(file: BorrowedFd<'_>, at: i64) -> io::Result<Option<Lock>> {
     }
     let pin = MmapOptions::new().len(PAGE_BYTES).map_raw_read_only(&own)?;
     pin.advise(Advice::DontFork)?;
-    Ok(Some(Lock { _pin: pin }))
+    Ok(Some(Lock { pin: ManuallyDrop::new(pin), born: fork::watch() }))
 }
 
 /// Does nobody hold the byte's lock? Asks for a read lock, which needs no permission to write.

@@ -81,8 +81,7 @@ impl Pace {
     }
 
     /// Begins a wait, before the record with this sequence number. A reader that has caught up with a stream backs off before
-    /// it polls again: each poll takes the line that the writer is about to write away from it (64-byte records: 54
-    /// against 200 million per second).
+    /// it polls again: each poll takes the line that the writer is about to write away from it.
     #[cold]
     pub(crate) fn wait(&mut self, sequence: u64, deadline: Option<Instant>) -> Waiting {
         let streak = sequence.wrapping_sub(self.streak_began);

@@ -44,7 +44,7 @@ fn drain(mut reader: shmcast::Reader) {
         match reader.try_recv() {
             Ok(record) => assert!(record.payload.len() <= max),
             Err(TryRecvError::Lagged(lost)) => assert!(lost > 0),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            Err(TryRecvError::WriterDied | TryRecvError::Empty | TryRecvError::Closed) => break,
             Err(end @ (TryRecvError::Evicted | TryRecvError::Corrupt { .. })) => {
                 assert_eq!(reader.try_recv(), Err(end), "an end is final");
                 break;

@@ -197,6 +197,23 @@ impl Bench {
         let geometry = *at.reader.geometry();
         let (position, sequence) = (at.reader.position(), at.reader.sequence());
         let data = at.reader.memory().len() - (geometry.capacity / 8) as usize;
+        if !release {
+            // The fast path, into a buffer of any length; what it finds stays, and is read below.
+            let mut buffer = vec![0; (position / 8 % 40) as usize];
+            if let Some(read) = at.reader.look_into(&mut buffer) {
+                assert!(at.end.is_none(), "a record after the end");
+                assert!(read.len as u64 <= geometry.max_payload() && read.sequence == sequence);
+                if !self.damage {
+                    let expected = pattern::payload(sequence, self.lens[sequence as usize]);
+                    let fits = expected.len().min(buffer.len());
+                    assert!(
+                        read.len == expected.len() && buffer[..fits] == expected[..fits],
+                        "record {sequence} is torn"
+                    );
+                }
+            }
+            assert!(at.reader.position() == position, "a look moves nothing");
+        }
         let answer = at.reader.read(|memory, payload, len| {
             assert!(len as u64 <= geometry.max_payload(), "a record of {len} bytes");
             assert!(payload.0 > 0 && len.div_ceil(8) <= memory.len() - payload.0, "at {payload:?}");
