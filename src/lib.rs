@@ -21,7 +21,8 @@ mod segment;
 mod wait;
 
 pub use channel::{
-    Claim, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, remove, remove_file,
+    Claim, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, gc, list, remove,
+    remove_file,
 };
 pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, RemoveError,
@@ -29,4 +30,5 @@ pub use error::{
 };
 pub use layout::{FormatError, GeometryError};
 pub use ring::Start;
+pub use segment::survey::{RingInfo, RingState};
 pub use wait::WaitStrategy;

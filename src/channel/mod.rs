@@ -16,7 +16,7 @@ mod writer;
 
 pub use claim::Claim;
 pub use door::RecordRef;
-pub use options::{Options, Subscriber, remove, remove_file};
+pub use options::{Options, Subscriber, gc, list, remove, remove_file};
 pub use reader::{Iter, Reader, TryIter};
 pub use record::{Received, Record};
 pub use writer::Writer;

@@ -11,6 +11,7 @@ use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout};
 use crate::memory::Mapped;
 use crate::ring::{self, JoinError, Start, TakeOverError};
+use crate::segment::survey::{self, RingInfo};
 use crate::segment::{Cleanup, Lives, Lock, Segments, anon, directory, file, heap};
 use crate::wait::{Pace, SLICE, WaitStrategy, membarrier};
 
@@ -419,6 +420,23 @@ impl Subscriber {
     pub fn reader(&self) -> Result<Reader, OpenError> {
         Options::new().join(self)
     }
+}
+
+/// The named rings in the ring directory, sorted by name, and who uses them. Some system calls for each.
+///
+/// # Errors
+/// Of reading the ring directory. That there is none is no error: then there are no rings.
+pub fn list() -> std::io::Result<Vec<RingInfo>> {
+    survey::list()
+}
+
+/// Removes the named rings of this user whose writer died and to which no living reader is attached, and what killed
+/// creators left for longer than a minute; answers the names of the rings. Rings that were closed and kept stay.
+///
+/// # Errors
+/// Of reading the ring directory. What cannot be removed stays.
+pub fn gc() -> std::io::Result<Vec<String>> {
+    survey::gc()
 }
 
 /// Removes a named ring: for one whose writer died, or that was [kept](Options::keep). Readers that are attached read on,

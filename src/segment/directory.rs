@@ -31,9 +31,9 @@ const MAX_NAME_BYTES: usize = 200;
 /// How often a create makes the ring directory again that another process has just removed, because it was empty.
 const MAX_ATTEMPTS: usize = 100;
 
-const RING: &str = "ring";
-const REGISTRY: &str = "registry";
-const LEASE: &str = "lease";
+pub(super) const RING: &str = "ring";
+pub(super) const REGISTRY: &str = "registry";
+pub(super) const LEASE: &str = "lease";
 
 /// Only to reach what is in it: works without permission to list it.
 const REACH: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -71,7 +71,7 @@ pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
 }
 
 /// Where named rings are.
-fn ring_directory() -> PathBuf {
+pub(super) fn ring_directory() -> PathBuf {
     let chosen = std::env::var_os("SHMCAST_DIR").filter(|path| !path.is_empty());
     let chosen = PathBuf::from(chosen.unwrap_or_else(|| DEFAULT_RING_DIRECTORY.into()));
     // Absolute, so that the paths that are kept outlive a change of the working directory.
@@ -79,7 +79,7 @@ fn ring_directory() -> PathBuf {
 }
 
 /// The rule that a name breaks. A good one is one component of a path, and shows up in a terminal as it is.
-fn broken_rule(name: &str) -> Option<&'static str> {
+pub(super) fn broken_rule(name: &str) -> Option<&'static str> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         Some("1 to 200 bytes long")
@@ -92,7 +92,7 @@ fn broken_rule(name: &str) -> Option<&'static str> {
     }
 }
 
-fn create_in(rings: &Path, name: &str, geometry: Geometry) -> Result<Segments, CreateError> {
+pub(super) fn create_in(rings: &Path, name: &str, geometry: Geometry) -> Result<Segments, CreateError> {
     if let Some(rule) = broken_rule(name) {
         return Err(CreateError::InvalidName { name: name.to_owned(), rule });
     }
@@ -151,19 +151,24 @@ fn enter(rings: &Path, name: &str) -> Result<(OwnedFd, std::ffi::OsString), Crea
 }
 
 /// Opens the ring directory. Anybody may write to /dev/shm, so no link is followed to the default one.
-fn reach(rings: &Path) -> Result<OwnedFd, Errno> {
+pub(super) fn reach(rings: &Path) -> Result<OwnedFd, Errno> {
     let extra = if rings == Path::new(DEFAULT_RING_DIRECTORY) { OFlag::O_NOFOLLOW } else { OFlag::empty() };
     open_path(rings, REACH | extra, Mode::empty())
 }
 
+/// Opens the directory of one ring. A link in its place is not followed.
+pub(super) fn reach_ring(rings: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    openat(rings, name, REACH | OFlag::O_NOFOLLOW, Mode::empty())
+}
+
 /// The two files of a named ring. A link in place of its directory is not followed.
 fn place(rings: &Path, name: &str) -> Result<Place, Errno> {
-    let directory = openat(reach(rings)?, name, REACH | OFlag::O_NOFOLLOW, Mode::empty())?;
+    let directory = reach_ring(&reach(rings)?, name)?;
     let (ring, registry, lease) = (RING.into(), REGISTRY.into(), Some(LEASE.into()));
     Ok(Place { directory, ring, registry, lease, shown: rings.join(name) })
 }
 
-fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {
+pub(super) fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {
     if let Some(rule) = broken_rule(name) {
         return Err(OpenError::InvalidName { name: name.to_owned(), rule });
     }
@@ -171,7 +176,7 @@ fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {
     place(rings, name).map_err(|errno| open_error(errno, &path, "open the directory of"))?.open(path)
 }
 
-fn take_over_in(rings: &Path, name: &str) -> Result<Segments, CreateError> {
+pub(super) fn take_over_in(rings: &Path, name: &str) -> Result<Segments, CreateError> {
     if let Some(rule) = broken_rule(name) {
         return Err(CreateError::InvalidName { name: name.to_owned(), rule });
     }
@@ -184,7 +189,7 @@ fn take_over_in(rings: &Path, name: &str) -> Result<Segments, CreateError> {
     place.take_over(path.clone(), Some(path))
 }
 
-fn remove_in(rings: &Path, name: &str) -> Result<(), RemoveError> {
+pub(super) fn remove_in(rings: &Path, name: &str) -> Result<(), RemoveError> {
     if let Some(rule) = broken_rule(name) {
         return Err(RemoveError::InvalidName { name: name.to_owned(), rule });
     }

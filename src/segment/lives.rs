@@ -79,6 +79,11 @@ impl Lives {
         self.writer().is_some_and(|(file, at)| is_free(file, at))
     }
 
+    /// Does nobody hold the lock of a reader slot? A system call.
+    pub(super) fn slot_is_free(&self, slot: u64) -> bool {
+        i64::try_from(slot).is_ok_and(|slot| is_free(self.registry.as_fd(), SLOTS_AT + slot))
+    }
+
     /// Takes the lock of a reader slot; none if its owner lives, or the system refuses. Some microseconds.
     pub(crate) fn lock_slot(&self, slot: u64) -> Option<Lock> {
         let at = SLOTS_AT + i64::try_from(slot).ok()?;

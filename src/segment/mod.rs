@@ -34,6 +34,7 @@ pub(crate) mod file;
 pub(crate) mod heap;
 mod lives;
 mod place;
+pub(crate) mod survey;
 
 pub(crate) use lives::{Lives, Lock};
 
