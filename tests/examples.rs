@@ -335,3 +335,23 @@ fn forked_children_receive_everything() {
     assert_eq!(text(&output.stdout).matches("received 100000 records in order\n").count(), 2);
     place.assert_nothing_is_left();
 }
+
+// ---- batch and claim ----
+
+#[test]
+fn batches_arrive_in_order() {
+    let place = Place::new();
+    let output = run(&mut place.command("batch", [] as [&str; 0]));
+    assert_succeeded(&output);
+    assert_eq!(text(&output.stdout), "published 100000 records in 3125 batches\nreceived 100000 records in order\n");
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_claimed_and_committed_arrives_and_an_abort_does_not() {
+    let place = Place::new();
+    let output = run(&mut place.command("claim", [] as [&str; 0]));
+    assert_succeeded(&output);
+    assert_eq!(text(&output.stdout), "7 ms: started, 7 bytes\n21 ms: 3 readers, 9 bytes\n");
+    place.assert_nothing_is_left();
+}
