@@ -253,7 +253,7 @@ impl Memory for Mapped {
     fn light_barrier(&self, mode: Barrier, _: Site) {
         match mode {
             Barrier::Asymmetric => core::sync::atomic::compiler_fence(Ordering::SeqCst),
-            Barrier::Fence => core::sync::atomic::fence(Ordering::SeqCst),
+            Barrier::Fence => full_fence(),
         }
     }
 
@@ -314,6 +314,13 @@ impl Memory for Mapped {
             futex::wake_all(low_half(cell));
         }
     }
+}
+
+/// Out of line: the fast paths of processes that can be interrupted by `membarrier`, nearly all of them, stay free of fences.
+#[cold]
+#[inline(never)]
+fn full_fence() {
+    core::sync::atomic::fence(Ordering::SeqCst);
 }
 
 /// The address of the 32 bits of a word that a futex compares: its low half on either byte order.

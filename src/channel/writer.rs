@@ -87,7 +87,14 @@ impl Writer {
     #[inline(always)]
     pub fn publish(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
         let published = self.mine().and_then(|core| core.publish_at_once(payload));
-        published.map_or_else(|| self.publish_until(payload, None).map_err(forever), Ok)
+        published.map_or_else(|| self.publish_waiting(payload), Ok)
+    }
+
+    /// Out of line, so that its errors and its panic are nowhere near the fast path.
+    #[cold]
+    #[inline(never)]
+    fn publish_waiting(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
+        self.publish_until(payload, None).map_err(forever)
     }
 
     /// Publishes one record, or none if there is no room now. Never waits.
