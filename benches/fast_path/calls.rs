@@ -7,14 +7,22 @@ use shmcast::{Options, Reader, Writer};
 /// Calls that are counted. So few that none of the ring's marks is passed: see [`Ring`].
 pub(crate) const CALLS: u64 = 100;
 
-/// For each size: one publish, one receive into a buffer, one borrowed receive. Lengths are known to the compiler.
+/// For each size: one publish, one claim, one receive into a buffer, one borrowed receive. Lengths are known to the compiler.
 macro_rules! calls {
-    ($($size:literal $publish:ident $copy:ident $borrow:ident)*) => {
+    ($($size:literal $publish:ident $claim:ident $copy:ident $borrow:ident)*) => {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
             fn $publish(writer: &mut Writer, payload: &[u8; $size]) -> Option<u64> {
                 writer.publish(payload).ok()
+            }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            fn $claim(writer: &mut Writer, payload: &[u8; $size]) -> Option<u64> {
+                let mut claim = writer.claim($size).ok()?;
+                claim.copy_from_slice(payload);
+                Some(claim.commit())
             }
 
             #[unsafe(no_mangle)]
@@ -32,7 +40,7 @@ macro_rules! calls {
 
         /// The functions' names.
         pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-            [$(stringify!($publish)),*, $(stringify!($copy)),*, $(stringify!($borrow)),*].into_iter()
+            [$(stringify!($publish)),*, $(stringify!($claim)),*, $(stringify!($copy)),*, $(stringify!($borrow)),*].into_iter()
         }
 
         /// Calls one of them [`CALLS`] times.
@@ -46,6 +54,8 @@ macro_rules! calls {
                 let payload = [7; $size];
                 if name == stringify!($publish) {
                     done = (0..CALLS).filter_map(|_| $publish(&mut ring.writer, black_box(&payload))).count();
+                } else if name == stringify!($claim) {
+                    done = (0..CALLS).filter_map(|_| $claim(&mut ring.writer, black_box(&payload))).count();
                 } else {
                     // One more than is received, so that the ring does not run dry.
                     (0..=CALLS).try_for_each(|_| ring.writer.publish(&payload).map(|_| ())).map_err(|e| e.to_string())?;
@@ -67,9 +77,9 @@ macro_rules! calls {
 }
 
 calls! {
-    8 publish_8 copy_8 borrow_8
-    64 publish_64 copy_64 borrow_64
-    1024 publish_1024 copy_1024 borrow_1024
+    8 publish_8 claim_8 copy_8 borrow_8
+    64 publish_64 claim_64 copy_64 borrow_64
+    1024 publish_1024 claim_1024 copy_1024 borrow_1024
 }
 
 /// A ring in which the next [`CALLS`] records are nothing but fast path: the slow path is next taken after half the ring,

@@ -6,7 +6,7 @@
 //
 // A follower is a lossy reader that nobody can see: it maps the ring segment read-only, never holds the writer back, and
 // cannot be woken, so it polls and naps. It begins with the oldest record from which one can start, or behind the newest,
-// and ends when the writer closes the ring.
+// and ends when the writer closes the ring. It does not notice that a writer died: then it waits for the next one.
 //
 //   begins at record 0          the sequence number it starts with
 //   0 5 hello                   a record: sequence number, length, payload (\ and what cannot be printed as \xx)

@@ -37,12 +37,14 @@ pub struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
+    #[inline]
     pub(super) fn new(writer: &'a mut Writer, reserved: Reserved) -> Claim<'a> {
         Claim { writer, reserved, written: 0, partial: [0; 8], pending: 0 }
     }
 
     /// Bytes that fit.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.reserved.len()
     }
@@ -76,6 +78,7 @@ impl<'a> Claim<'a> {
     ///
     /// # Panics
     /// If the lengths differ, as [`slice::copy_from_slice`] does.
+    #[inline(always)]
     pub fn copy_from_slice(&mut self, payload: &[u8]) {
         assert_eq!(payload.len(), self.len(), "the payload is as long as the claim");
         self.writer.core.memory().copy_in(self.reserved.payload(), payload);
@@ -86,6 +89,7 @@ impl<'a> Claim<'a> {
     ///
     /// # Errors
     /// [`io::ErrorKind::WriteZero`] if it does not fit; then nothing of it is written.
+    #[inline]
     pub fn write_value<T: bytemuck::NoUninit>(&mut self, value: &T) -> io::Result<()> {
         let bytes = bytemuck::bytes_of(value);
         if bytes.len() > self.len() - self.written {
@@ -96,20 +100,28 @@ impl<'a> Claim<'a> {
     }
 
     /// Publishes the record; answers its sequence number.
+    #[inline(always)]
     pub fn commit(self) -> u64 {
+        if self.written < self.len() || self.pending > 0 {
+            self.complete();
+        }
+        self.writer.core.commit(self.reserved)
+    }
+
+    /// Stores the last bytes, and zeros behind them: no older record shows through.
+    #[inline(never)]
+    fn complete(&self) {
         const ZEROS: [u8; 512] = [0; 512];
         let memory = self.writer.core.memory();
         if self.pending > 0 {
             memory.copy_in(self.word(self.written), &self.partial[..self.pending]);
         }
-        // No older record shows through.
         let mut at = self.written.next_multiple_of(8);
         while at < self.len() {
             let count = ZEROS.len().min(self.len() - at);
             memory.copy_in(self.word(at), &ZEROS[..count]);
             at += count;
         }
-        self.writer.core.commit(self.reserved)
     }
 
     /// The word that a byte of the payload lies in.

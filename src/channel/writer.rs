@@ -148,8 +148,12 @@ impl Writer {
     ///
     /// # Errors
     /// [`PublishError`].
+    #[inline]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, PublishError> {
-        let reserved = self.reserve_until(len, None).map_err(forever)?;
+        let reserved = match self.mine().and_then(|core| core.reserve(len).ok()) {
+            Some(reserved) => reserved,
+            None => self.reserve_waiting(len)?,
+        };
         Ok(Claim::new(self, reserved))
     }
 
@@ -157,6 +161,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`TryPublishError`].
+    #[inline]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, TryPublishError> {
         let reserved = self.try_reserve(len)?;
         Ok(Claim::new(self, reserved))
@@ -171,9 +176,16 @@ impl Writer {
         Ok(Claim::new(self, reserved))
     }
 
+    #[inline]
     fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
         let reserved = self.mine().ok_or(TryPublishError::Inherited)?.reserve(len);
         reserved.map_err(|refused| self.refused(refused, len))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reserve_waiting(&mut self, len: usize) -> Result<Reserved, PublishError> {
+        self.reserve_until(len, None).map_err(forever)
     }
 
     fn reserve_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Reserved, PublishTimeoutError> {
