@@ -28,6 +28,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::pause;
 use sha2::{Digest, Sha256};
 use shmcast::{Options, RecvError, RemoveError, Writer};
 
@@ -128,6 +129,8 @@ fn consumer(ring: &str, lossy: bool) -> Result<()> {
             Err(RecvError::Lagged(records)) => report.lost += records,
             // The writer is done, and so is this reader: there was nothing left to read.
             Err(RecvError::Closed) => break,
+            // The parent has lost its producer, says so, and ends this process, too.
+            Err(RecvError::WriterDied) => pause(),
             Err(error) => return Err(error.into()),
         }
     }
