@@ -84,11 +84,16 @@ impl Lives {
         i64::try_from(slot).is_ok_and(|slot| is_free(self.registry.as_fd(), SLOTS_AT + slot))
     }
 
-    /// Takes the lock of a reader slot; none if its owner lives, or the system refuses. Some microseconds.
-    pub(crate) fn lock_slot(&self, slot: u64) -> Option<Lock> {
-        let at = SLOTS_AT + i64::try_from(slot).ok()?;
+    /// Takes the lock of a reader slot; none if its owner lives. Some microseconds.
+    pub(crate) fn lock_slot(&self, slot: u64) -> io::Result<Option<Lock>> {
+        let at = SLOTS_AT + i64::try_from(slot).map_err(io::Error::other)?;
         // A look first: in a search most are taken.
-        if is_free(self.registry.as_fd(), at) { lock(self.registry.as_fd(), at).ok().flatten() } else { None }
+        if is_free(self.registry.as_fd(), at) { lock(self.registry.as_fd(), at) } else { Ok(None) }
+    }
+
+    /// Takes the lock of a reader slot whose owner is dead; none if it lives, or the system refuses.
+    pub(crate) fn lock_dead_slot(&self, slot: u64) -> Option<Lock> {
+        self.lock_slot(slot).ok().flatten()
     }
 
     fn writer(&self) -> Option<(BorrowedFd<'_>, i64)> {
@@ -142,13 +147,44 @@ mod tests {
         let writer = lives.lock_writer().expect("a lock").expect("free");
         assert!(!lives.writer_is_dead());
         assert!(lives.lock_writer().expect("an answer").is_none());
-        let slots = [0, 1, 1023].map(|slot| lives.lock_slot(slot).expect("free"));
-        assert!(lives.lock_slot(1).is_none());
+        let slots = [0, 1, 1023].map(|slot| lives.lock_dead_slot(slot).expect("free"));
+        assert!(lives.lock_dead_slot(1).is_none());
         drop(slots);
-        assert!(lives.lock_slot(1).is_some());
+        assert!(lives.lock_dead_slot(1).is_some());
         assert!(!lives.writer_is_dead(), "each byte for itself");
         drop(writer);
         assert!(lives.writer_is_dead());
+    }
+
+    /// What a child maps may come to lie where its parent maps the lock, which the child does not inherit.
+    #[test]
+    fn a_forked_child_that_drops_a_lock_unmaps_nothing() {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+        use nix::sys::wait::{WaitStatus, waitpid};
+        use nix::unistd::{ForkResult, fork};
+        use std::num::NonZeroUsize;
+        let lives = lives();
+        let writer = lives.lock_writer().expect("a lock").expect("free");
+        let place = NonZeroUsize::new(writer.pin.as_ptr() as usize);
+        let length = NonZeroUsize::new(PAGE_BYTES).expect("a page");
+        // SAFETY: the child maps, unmaps, and ends: it allocates nothing and takes no lock.
+        match unsafe { fork() }.expect("a fork") {
+            ForkResult::Child => {
+                let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+                let map = || {
+                    // SAFETY: a new mapping where there is none: it replaces nothing.
+                    unsafe { mmap_anonymous(place, length, ProtFlags::PROT_READ, flags) }
+                };
+                // Free in the child; then taken, and still so after the drop.
+                let free = map().is_ok();
+                drop(writer);
+                let kept = map().is_err();
+                // SAFETY: ends the child without running what belongs to the parent.
+                unsafe { libc::_exit(i32::from(!free) + 2 * i32::from(!kept)) }
+            }
+            ForkResult::Parent { child } => assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0))),
+        }
+        assert!(!lives.writer_is_dead(), "and the parent still holds it");
     }
 
     #[test]
