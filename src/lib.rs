@@ -1,4 +1,5 @@
 #![doc = include_str!("lib.md")]
+#![doc = include_str!("segment/kinds.md")]
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 
 #[cfg(not(target_os = "linux"))]
@@ -21,8 +22,8 @@ mod segment;
 mod wait;
 
 pub use channel::{
-    Claim, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, gc, list, remove,
-    remove_file,
+    Claim, Descriptors, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, gc, list,
+    remove, remove_file, remove_posix, remove_sysv,
 };
 pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, RemoveError,
@@ -30,5 +31,7 @@ pub use error::{
 };
 pub use layout::{FormatError, GeometryError};
 pub use ring::Start;
+pub use segment::pages::{PageOutcome, PageReport};
 pub use segment::survey::{RingInfo, RingState};
+pub use segment::sysv::SysvKey;
 pub use wait::WaitStrategy;
