@@ -15,14 +15,15 @@ pub mod layout;
 pub mod memory;
 #[doc(hidden)]
 pub mod ring;
+pub mod schema;
 #[allow(unsafe_code)]
 mod segment;
 #[allow(unsafe_code)]
 mod wait;
 
 pub use channel::{
-    Claim, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, gc, list, remove,
-    remove_file,
+    Claim, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, TypedIter, TypedOptions,
+    TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter, Writer, gc, list, remove, remove_file,
 };
 pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, RemoveError,
@@ -30,5 +31,6 @@ pub use error::{
 };
 pub use layout::{FormatError, GeometryError};
 pub use ring::Start;
+pub use schema::{PayloadSchema, Schema};
 pub use segment::survey::{RingInfo, RingState};
 pub use wait::WaitStrategy;

@@ -63,8 +63,10 @@ impl<T> Read<T> {
 
 /// What a read does with the words of a payload that may still turn out to be garbage. A trait, because a closure cannot
 /// be told to be inlined.
-trait CopyOut<M> {
+pub trait CopyOut<M> {
+    /// What it makes of them.
     type Value;
+    /// Copies `len` bytes out of the words from `payload` on, which lie within the data area.
     fn copy(&mut self, memory: &M, payload: Word, len: usize) -> Self::Value;
 }
 
@@ -193,25 +195,52 @@ impl<M: Memory> Reader<M> {
         self.look_with(&mut CopyInto(buffer))
     }
 
+    /// As [`look`](Self::look), for a record of `len` bytes: at best a constant, so that the header is compared with one and
+    /// the copy is straight-line code. `None` also for a record of any other length.
+    #[inline(always)]
+    pub fn look_exact<C: CopyOut<M>>(&mut self, len: usize, copy: &mut C) -> Option<Read<C::Value>> {
+        if self.load_header() != Geometry::data_header(len) {
+            return None;
+        }
+        self.copy_whole(len, self.ring.layout.data().record_size(len), copy)
+    }
+
     #[inline(always)]
     fn look_with<C: CopyOut<M>>(&mut self, copy: &mut C) -> Option<Read<C::Value>> {
-        let (position, sequence) = (self.position, self.sequence);
-        let mut header = self.header;
-        if header == 0 {
-            // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
-            header = self.ring.memory.load(self.ring.layout.data().word(position), Acquire, Site::Header);
-            self.header = header;
-        }
+        let header = self.load_header();
         if header != self.usual.header && !self.measure(header) {
             return None;
         }
-        let (data, Usual { header, size }) = (self.ring.layout.data(), self.usual);
+        let Usual { header, size } = self.usual;
+        self.copy_whole((header - 1) as usize, size, copy)
+    }
+
+    /// The header at the position, which is loaded unless it was before.
+    #[inline(always)]
+    fn load_header(&mut self) -> u64 {
+        if self.header == 0 {
+            // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
+            self.header = self.ring.memory.load(self.ring.layout.data().word(self.position), Acquire, Site::Header);
+        }
+        self.header
+    }
+
+    /// The record at the position, which by its header has these sizes, if it was whole.
+    #[inline(always)]
+    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, copy: &mut C) -> Option<Read<C::Value>> {
+        let (position, sequence, data) = (self.position, self.sequence, self.ring.layout.data());
         if size > data.room_to_end(position) {
             return None;
         }
-        let (payload, len) = (data.word(position).plus(1), (header - 1) as usize);
+        let payload = data.word(position).plus(1);
         let value = copy.copy(&self.ring.memory, payload, len);
         self.still_whole(position).then_some(Read { value, payload, len, sequence, next: position + size })
+    }
+
+    /// Did the last look see that nothing was committed yet?
+    #[inline(always)]
+    pub fn saw_nothing(&self) -> bool {
+        self.header == 0
     }
 
     /// A header that is not the usual one: is it a record's?
