@@ -104,7 +104,7 @@ mod writer;
 
 pub use cell::Boundary;
 pub use join::{JoinError, Start};
-pub use reader::{CopyOut, Read, Reader, Stop};
+pub use reader::{CopyOut, Read, Reader, Run, Stop};
 pub use registry::{Blocker, Registry};
 pub use site::Site;
 pub use take_over::TakeOverError;

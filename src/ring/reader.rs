@@ -61,6 +61,15 @@ impl<T> Read<T> {
     }
 }
 
+/// Records that were read one after the other and judged whole together.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// How many.
+    pub count: usize,
+    /// The position behind them.
+    next: u64,
+}
+
 /// What a read does with the words of a payload that may still turn out to be garbage. A trait, because a closure cannot
 /// be told to be inlined.
 pub trait CopyOut<M> {
@@ -203,6 +212,45 @@ impl<M: Memory> Reader<M> {
             return None;
         }
         self.copy_whole(len, self.ring.layout.data().record_size(len), copy)
+    }
+
+    /// As [`look_exact`](Self::look_exact), for a run of such records: up to `most` of them, up to an eighth of the ring, up
+    /// to anything else, and up to the first of which `copy` says that it is of no use. They are judged together, by the
+    /// first one: what allows the writer to overwrite none of it allows it none of those behind. `None`: there is no whole
+    /// record of this length, and whatever was copied is void.
+    #[inline(always)]
+    pub fn look_run<C: CopyOut<M, Value = bool>>(&mut self, len: usize, most: usize, copy: &mut C) -> Option<Run> {
+        let expected = Geometry::data_header(len);
+        let mut header = self.load_header();
+        if header != expected {
+            return None;
+        }
+        let (data, start) = (self.ring.layout.data(), self.position);
+        let (size, far) = (data.record_size(len), start + data.capacity() / 8);
+        let (mut next, mut count) = (start, 0);
+        while count < most && header == expected && size <= data.room_to_end(next) {
+            let word = data.word(next);
+            if !copy.copy(&self.ring.memory, word.plus(1), len) {
+                break;
+            }
+            (next, count) = (next + size, count + 1);
+            if next >= far || count == most {
+                break;
+            }
+            // Acquire (P1): as in `load_header`.
+            header = self.ring.memory.load(data.word(next), Acquire, Site::Header);
+        }
+        self.still_whole(start).then_some(Run { count, next })
+    }
+
+    /// Counts the records of a run as received.
+    #[inline(always)]
+    pub fn release_run(&mut self, run: Run) {
+        if run.count > 0 {
+            // All but one, which is released as any.
+            self.sequence += run.count as u64 - 1;
+            self.release(run.next);
+        }
     }
 
     #[inline(always)]

@@ -110,7 +110,7 @@ fn values_reach_other_processes() {
     let mut batch = Vec::new();
     while writer.sequence() < COUNT {
         let next = writer.sequence();
-        if next % 2 == 0 {
+        if next.is_multiple_of(2) {
             writer.publish_timeout(&tick(next), LIMIT).expect("room");
         } else {
             batch.clear();

@@ -212,8 +212,9 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     /// # Errors
     /// [`TryRecvError`] if there is none; what comes behind some values is reported by the next call.
     pub fn try_recv_batch(&mut self, values: &mut Vec<T>, most: usize) -> Result<usize, TryRecvError> {
-        if most == 0 {
-            return Ok(0);
+        match self.fill(values, most) {
+            0 if most > 0 => {}
+            count => return Ok(count),
         }
         values.push(self.try_recv()?.value);
         Ok(1 + self.fill(values, most - 1))
@@ -224,8 +225,9 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     /// # Errors
     /// [`RecvError`] if there is none; what comes behind some values is reported by the next call.
     pub fn recv_batch(&mut self, values: &mut Vec<T>, most: usize) -> Result<usize, RecvError> {
-        if most == 0 {
-            return Ok(0);
+        match self.fill(values, most) {
+            0 if most > 0 => {}
+            count => return Ok(count),
         }
         values.push(self.recv()?.value);
         Ok(1 + self.fill(values, most - 1))
@@ -234,17 +236,21 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     /// Values that are there, up to anything else, which stays there for the next call.
     #[inline(always)]
     fn fill(&mut self, values: &mut Vec<T>, most: usize) -> usize {
+        if self.bytes.mine().is_none() {
+            return 0;
+        }
         let mut count = 0;
         while count < most {
             let before = values.len();
-            match self.bytes.core.look_exact(size_of::<T>(), &mut AppendValue(values)) {
-                Some(read) if read.value => {
-                    self.bytes.core.release(read.next());
-                    count += 1;
+            match self.bytes.core.look_run(size_of::<T>(), most - count, &mut AppendValue(values)) {
+                Some(run) if run.count > 0 => {
+                    self.bytes.core.release_run(run);
+                    count += run.count;
                 }
+                // It is no value.
                 Some(_) => break,
                 None => {
-                    // If something was appended, it was void.
+                    // What was appended is void.
                     values.truncate(before);
                     if !self.goes_on() {
                         break;
@@ -256,6 +262,7 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     }
 
     /// Within a batch, after a look that found no value: is there one after all, behind a pad?
+    #[inline(never)]
     fn goes_on(&mut self) -> bool {
         if self.bytes.core.saw_nothing() {
             return false;

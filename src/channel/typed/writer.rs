@@ -100,7 +100,12 @@ impl<T: Schema + NoUninit> TypedWriter<T> {
     /// # Errors
     /// [`PublishError`]; the values before the one that failed were published.
     pub fn publish_batch(&mut self, values: &[T]) -> Result<usize, PublishError> {
-        self.bytes.publish_batch(values.iter().map(bytes_of))
+        let done = self.stage(values);
+        if done == values.len() {
+            self.bytes.core.flush();
+            return Ok(done);
+        }
+        Ok(done + self.bytes.publish_batch(values[done..].iter().map(bytes_of))?)
     }
 
     /// As [`publish_batch`](Self::publish_batch), but ends at the first value for which there is no room: answers the number
@@ -109,7 +114,27 @@ impl<T: Schema + NoUninit> TypedWriter<T> {
     /// # Errors
     /// [`TryPublishError`], but never [`Full`](TryPublishError::Full); the values before the one that failed were published.
     pub fn try_publish_batch(&mut self, values: &[T]) -> Result<usize, TryPublishError> {
-        self.bytes.try_publish_batch(values.iter().map(bytes_of))
+        let done = self.stage(values);
+        if done == values.len() {
+            self.bytes.core.flush();
+            return Ok(done);
+        }
+        Ok(done + self.bytes.try_publish_batch(values[done..].iter().map(bytes_of))?)
+    }
+
+    /// Stages values as long as there is room. Those that are left, and the commit of all, are the handle of bytes' job.
+    #[inline(always)]
+    fn stage(&mut self, values: &[T]) -> usize {
+        let Some(core) = self.bytes.mine() else { return 0 };
+        let mut done = 0;
+        loop {
+            done += core.stage_run(size_of::<T>(), values[done..].iter().map(bytes_of));
+            // The next one needs the slow path, which may find room for more.
+            match values.get(done).map(|value| core.stage(bytes_of(value))) {
+                Some(Ok(_)) => done += 1,
+                Some(Err(_)) | None => return done,
+            }
+        }
     }
 
     /// As [`Writer::close`].
