@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 
 /// Trade number `n` of the day.
 fn trade(n: u64) -> Trade {
-    let side = if n % 3 == 0 { Side::Sell } else { Side::Buy };
+    let side = if n.is_multiple_of(3) { Side::Sell } else { Side::Buy };
     Trade {
         symbol: *b"SHMC    ",
         price: 1_000_000 + (n % 100) as i64,
@@ -80,7 +80,7 @@ fn feed(ring: &str) -> Result<(), Box<dyn Error>> {
     let mut burst = Vec::with_capacity(BURST);
     while writer.sequence() < TRADES {
         let next = writer.sequence();
-        if next % 5 == 0 {
+        if next.is_multiple_of(5) {
             burst.clear();
             burst.extend((next..TRADES.min(next + BURST as u64)).map(trade));
             writer.publish_batch(&burst)?;

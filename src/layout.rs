@@ -74,7 +74,7 @@ pub struct PayloadType {
     pub alignment: u64,
     /// The name for people, UTF-8, padded with zeros.
     pub name: [u64; MAX_PAYLOAD_NAME_BYTES / 8],
-    /// The [text](crate::schema) of the schema, to be written when a ring is formatted. Empty for raw bytes, and in a layout that
+    /// The [text](mod@crate::schema) of the schema, to be written when a ring is formatted. Empty for raw bytes, and in a layout that
     /// was parsed: there it stands in the region [`RingLayout::schema_text`].
     pub text: &'static str,
 }

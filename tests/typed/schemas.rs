@@ -148,6 +148,43 @@ fn the_ring_says_what_its_values_are() {
     drop(writer);
 }
 
+#[test]
+fn a_damaged_description_of_the_type_is_refused_by_name() {
+    use std::os::unix::fs::FileExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ring");
+    let _writer = smallest().typed::<Tick>().create_file(&path).expect("a small ring");
+    let file = std::fs::File::options().read(true).write(true).open(&path).expect("the ring");
+    let rows = [
+        (12, 1, "checksum"),
+        (14, 25, "payload_size"),
+        (14, 1 << 40, "payload_size"),
+        (15, 0, "payload_size"),
+        (15, 16, "payload_alignment"),
+        (16, 1, "checksum"),
+        (42, 0, "schema_text"),
+        (42, u64::MAX - 127, "schema_text"),
+        (43, 0, "schema_text"),
+        (43, 129, "schema_text"),
+        (43, 256, "length"),
+        (43, 4096 + 128, "schema_text"),
+        (43, u64::MAX - 127, "schema_text"),
+    ];
+    for (word, value, field) in rows {
+        let mut before = [0; 8];
+        file.read_exact_at(&mut before, word * 8).expect("a word");
+        file.write_all_at(&u64::to_ne_bytes(value), word * 8).expect("a word");
+        match Options::new().typed::<Tick>().open_file(&path) {
+            Err(OpenError::Format { source: shmcast::FormatError::Field { field: found, .. }, .. }) => {
+                assert_eq!(found, field, "word {word}, {value:#x}");
+            }
+            other => panic!("word {word}, {value:#x}: {other:?}"),
+        }
+        file.write_all_at(&before, word * 8).expect("a word");
+    }
+    Options::new().typed::<Tick>().open_file(&path).expect("all is as it was");
+}
+
 /// Two texts could have one hash; so the texts are compared, too.
 #[test]
 fn a_text_that_differs_is_a_wrong_type() {
