@@ -60,3 +60,39 @@ pub(crate) fn checked<T: CheckedBitPattern>(bits: &T::Bits) -> Option<T> {
     // SAFETY: the bits were just found valid, and have the size and, by the contract of `CheckedBitPattern`, the layout of `T`.
     T::is_valid_bit_pattern(bits).then(|| unsafe { core::mem::transmute_copy(bits) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+    use crate::segment::heap;
+
+    #[test]
+    fn values_come_out_as_they_went_in() {
+        let memory = Mapped::new(heap::zeroed(16));
+        let bytes: [u8; 128] = core::array::from_fn(|byte| byte as u8);
+        memory.copy_in(Word(0), &bytes);
+        assert_eq!(memory.value_at::<[u8; 13]>(Word(1)), bytes[8..21]);
+        assert_eq!(memory.value_at::<u32>(Word(2)).to_ne_bytes(), bytes[16..20]);
+        let mut value = [0u64; 9];
+        memory.value_into(Word(3), &mut value);
+        assert_eq!(bytemuck::bytes_of(&value), &bytes[24..96]);
+        // A value of no bytes touches no word, not even behind the last one.
+        assert_eq!(memory.value_at::<[u64; 0]>(Word(16)), []);
+    }
+
+    #[test]
+    fn only_bits_that_are_a_value_become_one() {
+        let memory = Mapped::new(heap::zeroed(2));
+        memory.copy_in(Word(0), &[1, 0, 2]);
+        let mut values = Vec::new();
+        assert!(memory.append_value::<[bool; 2]>(Word(0), &mut values));
+        assert!(!memory.append_value::<[bool; 3]>(Word(0), &mut Vec::new()));
+        assert!(memory.append_value::<[bool; 2]>(Word(1), &mut values));
+        assert_eq!(values, [[true, false], [false, false]]);
+        assert_eq!(checked::<char>(&0x4E00), Some('一'));
+        assert_eq!(checked::<char>(&0xD800), None);
+        let mut signals = vec![(); 3];
+        assert!(memory.append_value(Word(2), &mut signals) && signals.len() == 4);
+    }
+}
