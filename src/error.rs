@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::layout::{FormatError, GeometryError};
+use crate::schema::PayloadSchema;
 
 /// Why a ring could not be created. Nothing was left behind, and nothing that was there before was touched.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +124,16 @@ pub enum OpenError {
         path: Option<PathBuf>,
         /// The field that is wrong, and what to do.
         source: FormatError,
+    },
+    /// The records of the ring are not what this reader takes them for.
+    #[error("the ring{} holds {found}, not {expected}; open it as that, or check the name", at(.path))]
+    WrongType {
+        /// Where, if it is a file.
+        path: Option<PathBuf>,
+        /// What the reader expects.
+        expected: PayloadSchema,
+        /// What the ring says.
+        found: PayloadSchema,
     },
     /// The system refused for another reason.
     #[error("could not {doing}{}: {source}; resolve that and try again", at(.path))]

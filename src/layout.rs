@@ -40,6 +40,8 @@ pub const MAX_READER_SLOTS: u64 = 1024;
 pub const MAX_RECORD_BYTES: u64 = (1 << 32) - 64 - RECORD_HEADER_BYTES;
 /// Longest name of a payload type, in bytes.
 pub const MAX_PAYLOAD_NAME_BYTES: usize = 64;
+/// Longest text of a payload type's schema, in bytes.
+pub const MAX_SCHEMA_TEXT_BYTES: usize = 4096;
 /// The writer stops here: positions never wrap. At 100 GB/s that is a run of almost three years.
 pub const MAX_POSITION: u64 = 1 << 63;
 
@@ -64,7 +66,7 @@ pub mod slot {
 /// What the payloads of a ring are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PayloadType {
-    /// 128 bits that stand for field names, offsets and types; 0 for raw bytes.
+    /// The hash of the schema's text, 64 bits (there is room for 128); 0 for raw bytes.
     pub schema: u128,
     /// Size of a value in bytes; 0 for raw bytes of any length.
     pub size: u64,
@@ -72,6 +74,9 @@ pub struct PayloadType {
     pub alignment: u64,
     /// The name for people, UTF-8, padded with zeros.
     pub name: [u64; MAX_PAYLOAD_NAME_BYTES / 8],
+    /// The [text](mod@crate::schema) of the schema, to be written when a ring is formatted. Empty for raw bytes, and in a layout that
+    /// was parsed: there it stands in the region [`RingLayout::schema_text`].
+    pub text: &'static str,
 }
 
 /// The sizes that a ring is made with. Read once at open, checked, and private from then on (invariant I6).
@@ -179,6 +184,13 @@ impl Geometry {
                     && (self.payload.alignment != 0 || self.payload.size == 0)
                     && self.payload.size.is_multiple_of(self.payload.alignment.max(1)),
                 "a multiple of the payload's alignment and at most the largest record, or 0 for raw bytes",
+            ),
+            (
+                "schema_text",
+                self.payload.text.len() as u64,
+                self.payload.text.len() <= MAX_SCHEMA_TEXT_BYTES
+                    && (self.payload.alignment != 0 || self.payload.text.is_empty()),
+                "at most 4096 bytes long, and empty for raw bytes",
             ),
         ];
         match rules.into_iter().find(|&(_, _, holds, _)| !holds) {

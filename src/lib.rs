@@ -16,14 +16,16 @@ pub mod layout;
 pub mod memory;
 #[doc(hidden)]
 pub mod ring;
+pub mod schema;
 #[allow(unsafe_code)]
 mod segment;
 #[allow(unsafe_code)]
 mod wait;
 
 pub use channel::{
-    Claim, Descriptors, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, gc, list,
-    remove, remove_file, remove_posix, remove_sysv,
+    Claim, Descriptors, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, TypedIter,
+    TypedOptions, TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter, Writer, gc, list, remove, remove_file,
+    remove_posix, remove_sysv,
 };
 pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, RemoveError,
@@ -31,6 +33,7 @@ pub use error::{
 };
 pub use layout::{FormatError, GeometryError};
 pub use ring::Start;
+pub use schema::{PayloadSchema, Schema};
 pub use segment::pages::{PageOutcome, PageReport};
 pub use segment::survey::{RingInfo, RingState};
 pub use segment::sysv::SysvKey;

@@ -30,6 +30,9 @@ use crate::wait::futex;
 type Cell = core::sync::atomic::AtomicU64;
 
 mod copy;
+mod value;
+
+pub(crate) use value::checked;
 
 /// The index of a 64-bit word within one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -355,3 +355,27 @@ fn what_is_claimed_and_committed_arrives_and_an_abort_does_not() {
     assert_eq!(text(&output.stdout), "7 ms: started, 7 bytes\n21 ms: 3 readers, 9 bytes\n");
     place.assert_nothing_is_left();
 }
+
+// ---- typed ----
+
+#[test]
+fn trades_reach_the_consumer_and_a_wrong_type_does_not() {
+    let place = Place::new();
+    let output = run(&mut place.command("typed", [] as [&str; 0]));
+    assert_succeeded(&output);
+    let report = text(&output.stdout);
+    let (told, statistics) = report.split_once('\n').expect("two lines");
+    assert!(told.contains("holds Trade{symbol:[u8;8]@0,") && told.contains("not [f64;2]"), "{told}");
+    // What the trades add up to, from their formula.
+    let (mut volume, mut sold, mut value) = (0u64, 0, 0);
+    for n in 0..100_000 {
+        let quantity = 1 + n % 7;
+        volume += quantity;
+        sold += if n % 3 == 0 { quantity } else { 0 };
+        value += (1_000_000 + n % 100) * quantity;
+    }
+    let average = value as f64 / volume as f64 / 1e4;
+    let expected = format!("100000 trades, {volume} shares, {sold} of them sold, at {average:.4} on average\n");
+    assert_eq!(statistics, expected);
+    place.assert_nothing_is_left();
+}

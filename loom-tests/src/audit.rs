@@ -130,6 +130,33 @@ impl Audit {
         }
     }
 
+    /// Receives a run of up to `most` records that are as long as the next one; answers how many.
+    ///
+    /// # Panics
+    /// If what was received are not the next records, whole.
+    pub fn run<M: Memory>(&mut self, reader: &mut Reader<M>, most: usize) -> usize {
+        let (len, mut run) = (self.plan.payload(self.next).len(), Vec::new());
+        let found = reader.look_run(len, most, &mut |memory: &M, payload, len| {
+            let mut bytes = vec![0; len];
+            memory.copy_out(payload, &mut bytes);
+            run.push(bytes);
+            true
+        });
+        let Some(found) = found else {
+            self.void += run.len() as u64;
+            return 0;
+        };
+        assert_eq!(found.count, run.len());
+        for payload in run {
+            assert_eq!(payload, self.plan.payload(self.next), "payload of record {}", self.next);
+            self.received += 1;
+            self.next += 1;
+        }
+        reader.release_run(found);
+        self.stands(reader);
+        found.count
+    }
+
     /// Receives up to `attempts` times.
     pub fn attempts<M: Memory>(&mut self, reader: &mut Reader<M>, attempts: usize) {
         for _ in 0..attempts {

@@ -8,6 +8,11 @@ fn a_batch_appears_at_once() {
 }
 
 #[test]
+fn a_run_of_a_batch_is_received_whole() {
+    batch::RUNS.check();
+}
+
+#[test]
 fn no_old_payload_follows_a_batch() {
     batch::PHANTOM.check();
 }

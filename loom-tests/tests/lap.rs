@@ -23,6 +23,11 @@ fn a_reader_never_receives_a_torn_record() {
 }
 
 #[test]
+fn a_reader_never_receives_a_torn_run() {
+    lap::RUN.check();
+}
+
+#[test]
 fn a_writer_that_was_refused_overwrites_under_its_limit() {
     lap::RESUMED.check();
 }

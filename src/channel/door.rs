@@ -12,9 +12,13 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
+use bytemuck::CheckedBitPattern;
+
+use super::typed::Invalid;
 use super::{Claim, Reader};
 use crate::error::{RecvError, TryRecvError};
 use crate::ring::Read;
+use crate::schema::Schema;
 use crate::wait::fork;
 
 /// A record in place, in the ring: no copy. The reader holds the writer back until this is dropped, which counts the
@@ -66,6 +70,52 @@ impl Drop for RecordRef<'_> {
         if self.reader.born == fork::generation() {
             self.reader.core.release(self.next);
         }
+    }
+}
+
+/// A value in place, in the ring: no copy. As [`RecordRef`], of a typed ring.
+pub struct TypedRef<'a, T> {
+    /// Of the length of a `T`, and with bits that are one.
+    record: RecordRef<'a>,
+    of: PhantomData<&'a T>,
+}
+
+impl<'a, T: Schema + CheckedBitPattern> TypedRef<'a, T> {
+    /// The value that a record is. If it is none, it is released.
+    #[inline(always)]
+    pub(super) fn new<E: From<Invalid>>(record: RecordRef<'a>) -> Result<TypedRef<'a, T>, E> {
+        const { assert!(align_of::<T>() <= 8 && align_of::<T>() == align_of::<T::Bits>()) };
+        if record.len() == size_of::<T::Bits>() {
+            // SAFETY: the payload begins at a word, so it is aligned for up to 8 bytes; it is as long as the type, any bytes
+            // are such bits, and nobody changes them while the record is borrowed.
+            let bits = unsafe { record.payload.cast::<T::Bits>().as_ref() };
+            if T::is_valid_bit_pattern(bits) {
+                return Ok(TypedRef { record, of: PhantomData });
+            }
+        }
+        Err(Invalid { sequence: record.sequence, len: record.len() }.into())
+    }
+
+    /// Its number, counted from the start of the ring.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.record.sequence
+    }
+}
+
+impl<T> Deref for TypedRef<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: `new` checked that the bytes are a `T`; alignment and lifetime are as there.
+        unsafe { self.record.payload.cast::<T>().as_ref() }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for TypedRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypedRef").field("sequence", &self.record.sequence).field("value", &**self).finish()
     }
 }
 

@@ -14,12 +14,14 @@ mod pages;
 mod patience;
 mod reader;
 mod record;
+mod typed;
 mod writer;
 
 pub use claim::Claim;
-pub use door::RecordRef;
+pub use door::{RecordRef, TypedRef};
 pub use kinds::{Descriptors, remove_posix, remove_sysv};
 pub use options::{Options, Subscriber, gc, list, remove, remove_file};
 pub use reader::{Iter, Reader, TryIter};
 pub use record::{Received, Record};
+pub use typed::{TypedIter, TypedOptions, TypedReader, TypedRecord, TypedTryIter, TypedWriter};
 pub use writer::Writer;

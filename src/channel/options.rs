@@ -10,8 +10,9 @@ use super::patience::Patience;
 use super::{Reader, Writer};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout};
-use crate::memory::Mapped;
+use crate::memory::{Mapped, Memory};
 use crate::ring::{self, JoinError, Start, TakeOverError};
+use crate::schema::PayloadSchema;
 use crate::segment::pages::{self, PageReport, Wishes};
 use crate::segment::survey::{self, RingInfo};
 use crate::segment::{Cleanup, Lives, Lock, Segments, anon, directory, file, heap};
@@ -71,6 +72,7 @@ pub struct Options {
     stall_limit: Option<Duration>,
     pub(super) wait_for_successor: bool,
     pub(super) pages: Wishes,
+    untyped: bool,
 }
 
 impl Default for Options {
@@ -95,6 +97,7 @@ impl Default for Options {
             stall_limit: None,
             wait_for_successor: false,
             pages: Wishes::default(),
+            untyped: false,
         }
     }
 }
@@ -182,6 +185,19 @@ impl Options {
     /// answering `WriterDied`. Off by default.
     pub fn wait_for_successor(mut self, wait: bool) -> Options {
         self.wait_for_successor = wait;
+        self
+    }
+
+    /// *Open.* Take the values of a typed ring as the bytes that they are: for tools that pass on, record or show any ring.
+    /// Off by default: [`OpenError::WrongType`] is the answer then.
+    pub fn untyped(mut self, untyped: bool) -> Options {
+        self.untyped = untyped;
+        self
+    }
+
+    /// *Both.* What the records are; raw bytes by default.
+    pub(super) fn with_payload(mut self, payload: PayloadType) -> Options {
+        self.geometry.payload = payload;
         self
     }
 
@@ -295,6 +311,7 @@ impl Options {
         let (ring, registry) = shared.views();
         let refused = |source| CreateError::TakeOver { path: path.clone(), source: Box::new(source) };
         let registry = registry.ok_or_else(|| refused(OpenError::NeedsRegistry { path: Some(path.clone()) }))?;
+        self.check_type(&shared, false).map_err(refused)?;
         if self.stall_limit.is_some() && !ring.layout().geometry.may_evict {
             // Its readers may be borrowing.
             let reason = "it was created without a stall limit, so it cannot have one now";
@@ -372,6 +389,7 @@ impl Options {
     }
 
     pub(super) fn attach(&self, shared: Arc<Shared>) -> Result<Reader, OpenError> {
+        self.check_type(&shared, self.untyped)?;
         let registered = membarrier::register();
         let (ring, registry) = shared.views();
         let process = u64::from(std::process::id());
@@ -404,6 +422,18 @@ impl Options {
         Ok(Reader::new(core, shared, lock, self.clone()))
     }
 
+    /// Are the ring's records what these options say? `as_bytes`: raw bytes fit any.
+    fn check_type(&self, shared: &Shared, as_bytes: bool) -> Result<(), OpenError> {
+        let PayloadType { schema, size, alignment, name, text } = self.geometry.payload;
+        let (theirs, found) = (shared.payload(), shared.payload_schema());
+        let same = (schema, size, alignment, name) == (theirs.schema, theirs.size, theirs.alignment, theirs.name);
+        if as_bytes && alignment == 0 || same && found.text == text {
+            return Ok(());
+        }
+        let expected = PayloadSchema::found(&self.geometry.payload, text.as_bytes());
+        Err(OpenError::WrongType { path: shared.path.clone(), expected, found })
+    }
+
     fn wanted(&self) -> u64 {
         if let Start::Sequence(wanted) = self.start { wanted } else { 0 }
     }
@@ -434,6 +464,18 @@ impl Shared {
         let ring = ring::Ring::new(memory.clone(), layout.clone());
         let registry = self.registry.as_ref();
         (ring, registry.map(|(memory, layout)| ring::Registry::new(memory.clone(), layout.clone())))
+    }
+
+    fn payload(&self) -> PayloadType {
+        self.ring.1.geometry.payload
+    }
+
+    /// What the ring says of its records. The text is looked at anew each time, and shown whatever it is.
+    pub(super) fn payload_schema(&self) -> PayloadSchema {
+        let (memory, layout) = &self.ring;
+        let ((at, len), mut text) = (layout.schema_text(), Vec::new());
+        memory.append_out(at, len, &mut text);
+        PayloadSchema::found(&self.payload(), &text)
     }
 
     pub(super) fn is_trusted(&self) -> bool {

@@ -11,6 +11,7 @@ use super::record::{Received, Record};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::memory::{Mapped, Memory};
 use crate::ring::{self, Start};
+use crate::schema::PayloadSchema;
 use crate::segment::Lock;
 use crate::wait::{Pace, Step, Waiting, fork};
 
@@ -273,6 +274,12 @@ impl Reader {
         self.core.geometry().max_payload() as usize
     }
 
+    /// What the records are: [raw](PayloadSchema::is_raw) bytes, or values of a type.
+    #[must_use]
+    pub fn payload_schema(&self) -> PayloadSchema {
+        self.shared.payload_schema()
+    }
+
     /// Another reader with the same options, that begins with the next record to be published.
     ///
     /// # Errors
@@ -297,7 +304,7 @@ impl Reader {
     }
 
     /// After an attempt that failed: waits until it may be time for the next one, if a record was what was missing.
-    fn wait(
+    pub(super) fn wait(
         &mut self,
         waiting: &mut Option<Waiting>,
         error: TryRecvError,
@@ -403,7 +410,7 @@ fn copy_slowly(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvEr
 }
 
 /// The error of a call that has no time limit.
-fn forever(error: RecvTimeoutError) -> RecvError {
+pub(super) fn forever(error: RecvTimeoutError) -> RecvError {
     match error {
         RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
         RecvTimeoutError::Closed => RecvError::Closed,
@@ -411,6 +418,7 @@ fn forever(error: RecvTimeoutError) -> RecvError {
         RecvTimeoutError::Inherited => RecvError::Inherited,
         RecvTimeoutError::Evicted => RecvError::Evicted,
         RecvTimeoutError::TooSmall { needed } => RecvError::TooSmall { needed },
+        RecvTimeoutError::Invalid { sequence, len } => RecvError::Invalid { sequence, len },
         RecvTimeoutError::NotBorrowable => RecvError::NotBorrowable,
         RecvTimeoutError::Corrupt { position, header } => RecvError::Corrupt { position, header },
         // Without a deadline there is no timeout.

@@ -75,7 +75,7 @@ impl Writer {
 
     /// The core, unless this process is a forked child that inherited it: the lease is its parent's.
     #[inline(always)]
-    fn mine(&mut self) -> Option<&mut ring::Writer<Mapped>> {
+    pub(super) fn mine(&mut self) -> Option<&mut ring::Writer<Mapped>> {
         (self.born == fork::generation()).then_some(&mut self.core)
     }
 

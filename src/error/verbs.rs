@@ -142,6 +142,14 @@ pub enum TryRecvError {
         /// Bytes of the record.
         needed: usize,
     },
+    /// The record is no value of the typed ring's type: its writer did not keep to it. It was skipped; go on behind it.
+    #[error("record {sequence}, of {len} bytes, is no value of the ring's type and was skipped; mend its writer")]
+    Invalid {
+        /// Its number, counted from the start of the ring.
+        sequence: u64,
+        /// Its length in bytes.
+        len: usize,
+    },
     /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
     #[error("records of this ring cannot be borrowed safely; copy them out")]
     NotBorrowable,
@@ -180,6 +188,14 @@ pub enum RecvError {
     TooSmall {
         /// Bytes of the record.
         needed: usize,
+    },
+    /// The record is no value of the typed ring's type: its writer did not keep to it. It was skipped; go on behind it.
+    #[error("record {sequence}, of {len} bytes, is no value of the ring's type and was skipped; mend its writer")]
+    Invalid {
+        /// Its number, counted from the start of the ring.
+        sequence: u64,
+        /// Its length in bytes.
+        len: usize,
     },
     /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
     #[error("records of this ring cannot be borrowed safely; copy them out")]
@@ -223,6 +239,14 @@ pub enum RecvTimeoutError {
         /// Bytes of the record.
         needed: usize,
     },
+    /// The record is no value of the typed ring's type: its writer did not keep to it. It was skipped; go on behind it.
+    #[error("record {sequence}, of {len} bytes, is no value of the ring's type and was skipped; mend its writer")]
+    Invalid {
+        /// Its number, counted from the start of the ring.
+        sequence: u64,
+        /// Its length in bytes.
+        len: usize,
+    },
     /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
     #[error("records of this ring cannot be borrowed safely; copy them out")]
     NotBorrowable,
@@ -246,6 +270,7 @@ impl From<TryRecvError> for RecvTimeoutError {
             TryRecvError::Inherited => RecvTimeoutError::Inherited,
             TryRecvError::Evicted => RecvTimeoutError::Evicted,
             TryRecvError::TooSmall { needed } => RecvTimeoutError::TooSmall { needed },
+            TryRecvError::Invalid { sequence, len } => RecvTimeoutError::Invalid { sequence, len },
             TryRecvError::NotBorrowable => RecvTimeoutError::NotBorrowable,
             TryRecvError::Corrupt { position, header } => RecvTimeoutError::Corrupt { position, header },
         }

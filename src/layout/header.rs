@@ -2,7 +2,7 @@
 
 use super::{
     BYTE_ORDER_MARK, CELL_OPEN, DataArea, FORMAT_VERSION, Geometry, GeometryError, HEADER_WORDS, LINE_BYTES,
-    PayloadType, REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES,
+    MAX_SCHEMA_TEXT_BYTES, PayloadType, REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES,
 };
 use crate::memory::{Memory, Word};
 use crate::ring::Site;
@@ -35,8 +35,10 @@ const PAYLOAD_NAME: usize = 16;
 /// First word of the region table: pairs of offset and length in bytes.
 const REGIONS: usize = 32;
 
-/// Regions of a ring segment, in the order of the table. The last two are room for later versions: of length 0.
+/// Regions of a ring segment, in the order of the table. The last one is room for later versions: of length 0.
 const RING_REGIONS: [&str; 7] = ["limits", "status", "head_cells", "checkpoints", "data", "schema_text", "statistics"];
+/// The length of the region `schema_text`: the only one that the other fields do not say.
+const SCHEMA_TEXT_LENGTH: usize = REGIONS + 5 * 2 + 1;
 /// Regions of a registry segment. The last three are room for later versions: of length 0.
 const REGISTRY_REGIONS: [&str; 6] =
     ["reader_flags", "writer_flags", "slots", "durable_cursors", "semaphores", "wakeup_descriptors"];
@@ -107,6 +109,8 @@ pub struct RingLayout {
     pub(super) heads: Word,
     pub(super) checkpoints: Word,
     pub(super) data: DataArea,
+    /// The first word, and the length in bytes.
+    schema_text: (Word, u64),
 }
 
 /// Where everything is in a registry segment. Only made from checked values.
@@ -133,20 +137,29 @@ impl RingLayout {
     /// The field of the geometry that breaks its rule.
     pub fn new(geometry: Geometry, incarnation: u64) -> Result<RingLayout, GeometryError> {
         geometry.validate()?;
-        let (regions, length) = place(&Self::region_lengths(&geometry));
+        let text_length = (geometry.payload.text.len() as u64).next_multiple_of(LINE_BYTES);
+        let (regions, length) = place(&Self::region_lengths(&geometry, text_length));
         Ok(Self::from_regions(geometry, incarnation, length, &regions))
     }
 
-    fn region_lengths(geometry: &Geometry) -> [u64; RING_REGIONS.len()] {
+    fn region_lengths(geometry: &Geometry, text_length: u64) -> [u64; RING_REGIONS.len()] {
         let checkpoints = (geometry.blocks * 2 * WORD_BYTES).next_multiple_of(LINE_BYTES);
-        [LINE_BYTES, 2 * LINE_BYTES, LINE_BYTES, checkpoints, geometry.capacity, 0, 0]
+        [LINE_BYTES, 2 * LINE_BYTES, LINE_BYTES, checkpoints, geometry.capacity, text_length, 0]
     }
 
     fn from_regions(geometry: Geometry, incarnation: u64, length: u64, regions: &[Region]) -> RingLayout {
         let word = |index: usize| Word((regions[index].0 / WORD_BYTES) as usize);
         let (limits, status, heads, checkpoints, data) =
             (word(0), word(1), word(2), word(3), DataArea::new(word(4), &geometry));
-        RingLayout { geometry, incarnation, length, limits, status, heads, checkpoints, data }
+        let schema_text = (word(5), regions[5].1);
+        RingLayout { geometry, incarnation, length, limits, status, heads, checkpoints, data, schema_text }
+    }
+
+    /// The region of the schema's text: its first word, and its length in bytes, at most [`MAX_SCHEMA_TEXT_BYTES`]. The text
+    /// ends before the first byte that is 0.
+    #[must_use]
+    pub const fn schema_text(&self) -> (Word, usize) {
+        (self.schema_text.0, self.schema_text.1 as usize)
     }
 
     /// The header words of this layout.
@@ -164,7 +177,7 @@ impl RingLayout {
         words[PAYLOAD_SIZE] = payload.size;
         words[PAYLOAD_ALIGNMENT] = payload.alignment;
         words[PAYLOAD_NAME..PAYLOAD_NAME + payload.name.len()].copy_from_slice(&payload.name);
-        finish(words, &Self::region_lengths(&self.geometry))
+        finish(words, &Self::region_lengths(&self.geometry, self.schema_text.1))
     }
 
     /// Checks a header that came from outside. `words` is a private copy (each shared word is loaded once), `mapped`
@@ -181,6 +194,7 @@ impl RingLayout {
             size: words[PAYLOAD_SIZE],
             alignment: words[PAYLOAD_ALIGNMENT],
             name,
+            text: "",
         };
         let geometry = Geometry {
             capacity: words[CAPACITY],
@@ -200,7 +214,11 @@ impl RingLayout {
         let unnamed = |at: usize| check.rule(!raw || words[at] == 0, "payload_name", at, "empty for raw bytes");
         (PAYLOAD_NAME..PAYLOAD_NAME + name.len()).try_for_each(unnamed)?;
         check.zeros(PAYLOAD_NAME + name.len()..REGIONS)?;
-        let regions = check.regions(&RING_REGIONS, &Self::region_lengths(&geometry))?;
+        let text_length = words[SCHEMA_TEXT_LENGTH];
+        let whole_lines = text_length.is_multiple_of(LINE_BYTES) && text_length <= MAX_SCHEMA_TEXT_BYTES as u64;
+        let fits = whole_lines && (!raw || text_length == 0);
+        check.rule(fits, "schema_text", SCHEMA_TEXT_LENGTH, "a multiple of 128, at most 4096, and 0 for raw bytes")?;
+        let regions = check.regions(&RING_REGIONS, &Self::region_lengths(&geometry, text_length))?;
         check.checksum()?;
         Ok(Self::from_regions(geometry, words[INCARNATION], words[LENGTH], &regions))
     }
@@ -218,6 +236,7 @@ impl RingLayout {
         }
         memory.store(self.limit(), start, Relaxed, Site::Limit);
         memory.store(self.announced(), start, Relaxed, Site::Announce);
+        memory.copy_in(self.schema_text.0, self.geometry.payload.text.as_bytes());
         write_header(memory, &self.header());
     }
 }

@@ -88,6 +88,9 @@
 //!   comes are inlined into the receive, with nothing between them and the copy (round trips: 150 to 120 ns).
 //! * The writer asks for the line 256 bytes ahead: stores become visible in order, so a zero ahead that waits for its line delays
 //!   the commit (64-byte records in a ring that fits the caches: 60 to 75 million per second; round trips 7 ns less).
+//! * A run of records of one length is judged by one look at `limit`, for the first of them: if nothing of that one may be
+//!   overwritten, nothing behind it may. A run ends at an eighth of the ring, so that room is given back as often as
+//!   otherwise. (Batches of 32 values of 8 bytes, one thread: half the time per value of single calls.)
 //! * A head cell is rewritten only when the position moved; a batch is committed before any slow path and before a wrap.
 //!
 //! # Glossary
@@ -107,7 +110,7 @@ mod writer;
 
 pub use cell::Boundary;
 pub use join::{JoinError, Start};
-pub use reader::{Read, Reader, Stop};
+pub use reader::{CopyOut, Read, Reader, Run, Stop};
 pub use registry::{Blocker, Registry};
 pub use site::Site;
 pub use take_over::TakeOverError;

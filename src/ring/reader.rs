@@ -61,10 +61,21 @@ impl<T> Read<T> {
     }
 }
 
+/// Records that were read one after the other and judged whole together.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// How many.
+    pub count: usize,
+    /// The position behind them.
+    next: u64,
+}
+
 /// What a read does with the words of a payload that may still turn out to be garbage. A trait, because a closure cannot
 /// be told to be inlined.
-trait CopyOut<M> {
+pub trait CopyOut<M> {
+    /// What it makes of them.
     type Value;
+    /// Copies `len` bytes out of the words from `payload` on, which lie within the data area.
     fn copy(&mut self, memory: &M, payload: Word, len: usize) -> Self::Value;
 }
 
@@ -198,25 +209,91 @@ impl<M: Memory> Reader<M> {
         self.look_with(&mut CopyInto(buffer))
     }
 
+    /// As [`look`](Self::look), for a record of `len` bytes: at best a constant, so that the header is compared with one and
+    /// the copy is straight-line code. `None` also for a record of any other length.
+    #[inline(always)]
+    pub fn look_exact<C: CopyOut<M>>(&mut self, len: usize, copy: &mut C) -> Option<Read<C::Value>> {
+        if self.load_header() != Geometry::data_header(len) {
+            return None;
+        }
+        self.copy_whole(len, self.ring.layout.data().record_size(len), copy)
+    }
+
+    /// As [`look_exact`](Self::look_exact), for a run of such records: up to `most` of them, up to an eighth of the ring, up
+    /// to anything else, and up to the first of which `copy` says that it is of no use. They are judged together, by the
+    /// first one: what allows the writer to overwrite none of it allows it none of those behind. `None`: there is no whole
+    /// record of this length, and whatever was copied is void.
+    #[inline(always)]
+    pub fn look_run<C: CopyOut<M, Value = bool>>(&mut self, len: usize, most: usize, copy: &mut C) -> Option<Run> {
+        let expected = Geometry::data_header(len);
+        let mut header = self.load_header();
+        if header != expected {
+            return None;
+        }
+        let (data, start) = (self.ring.layout.data(), self.position);
+        let (size, far) = (data.record_size(len), start + data.capacity() / 8);
+        let (mut next, mut count) = (start, 0);
+        while count < most && header == expected && size <= data.room_to_end(next) {
+            let word = data.word(next);
+            if !copy.copy(&self.ring.memory, word.plus(1), len) {
+                break;
+            }
+            (next, count) = (next + size, count + 1);
+            if next >= far || count == most {
+                break;
+            }
+            // Acquire (P1): as in `load_header`.
+            header = self.ring.memory.load(data.word(next), Acquire, Site::Header);
+        }
+        self.still_whole(start).then_some(Run { count, next })
+    }
+
+    /// Counts the records of a run as received.
+    #[inline(always)]
+    pub fn release_run(&mut self, run: Run) {
+        if run.count > 0 {
+            // All but one, which is released as any.
+            self.sequence += run.count as u64 - 1;
+            self.release(run.next);
+        }
+    }
+
     #[inline(always)]
     fn look_with<C: CopyOut<M>>(&mut self, copy: &mut C) -> Option<Read<C::Value>> {
-        let (position, sequence) = (self.position, self.sequence);
-        let mut header = self.header;
-        if header == 0 {
-            // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
-            header = self.ring.memory.load(self.ring.layout.data().word(position), Acquire, Site::Header);
-            self.header = header;
-        }
+        let header = self.load_header();
         if header != self.usual.header && !self.measure(header) {
             return None;
         }
-        let (data, Usual { header, size }) = (self.ring.layout.data(), self.usual);
+        let Usual { header, size } = self.usual;
+        self.copy_whole((header - 1) as usize, size, copy)
+    }
+
+    /// The header at the position, which is loaded unless it was before.
+    #[inline(always)]
+    fn load_header(&mut self) -> u64 {
+        if self.header == 0 {
+            // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
+            self.header = self.ring.memory.load(self.ring.layout.data().word(self.position), Acquire, Site::Header);
+        }
+        self.header
+    }
+
+    /// The record at the position, which by its header has these sizes, if it was whole.
+    #[inline(always)]
+    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, copy: &mut C) -> Option<Read<C::Value>> {
+        let (position, sequence, data) = (self.position, self.sequence, self.ring.layout.data());
         if size > data.room_to_end(position) {
             return None;
         }
-        let (payload, len) = (data.word(position).plus(1), (header - 1) as usize);
+        let payload = data.word(position).plus(1);
         let value = copy.copy(&self.ring.memory, payload, len);
         self.still_whole(position).then_some(Read { value, payload, len, sequence, next: position + size })
+    }
+
+    /// Did the last look see that nothing was committed yet?
+    #[inline(always)]
+    pub fn saw_nothing(&self) -> bool {
+        self.header == 0
     }
 
     /// A header that is not the usual one: is it a record's?

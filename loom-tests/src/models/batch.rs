@@ -39,6 +39,37 @@ pub const AT_ONCE: Model = Model {
     })
 };
 
+/// The same, staged and received in runs: who sees the first sees all, and one that comes later sees it in the next run.
+pub const RUNS: Model = Model {
+    capacity: 256,
+    must_see: &["a run was received early", "a reader came too early"],
+    ..Model::new("a_run_of_a_batch_is_received_whole", &[1, 1, 1], |world| {
+        let mut writer = world.writer();
+        let mut reader = world.follower(Start::Oldest).expect("a reader");
+        let mut audit = world.audit(&reader);
+        let here = world.clone();
+        let receiver = thread::spawn(move || {
+            match audit.run(&mut reader, 3) {
+                0 => here.saw("a reader came too early"),
+                count => {
+                    assert!(count >= 2, "the batch appears at once");
+                    here.saw("a run was received early");
+                }
+            }
+            (reader, audit)
+        });
+        // The first one needs the slow path.
+        stage(&world, &mut writer).expect("room");
+        let payload = world.plan.payload(writer.sequence());
+        assert_eq!(writer.stage_run(payload.len(), [&payload[..]].into_iter()), 1);
+        writer.flush();
+        stage(&world, &mut writer).expect("room");
+        writer.flush();
+        let (mut reader, mut audit) = receiver.join().expect("a reader");
+        audit.close(&mut reader, 3);
+    })
+};
+
 /// A batch that ends before a word which holds an old payload, one lap later.
 pub const PHANTOM: Model = Model {
     capacity: 32,
@@ -121,4 +152,4 @@ pub const HELD_UP: Model = Model {
 };
 
 /// All of this file.
-pub const ALL: &[Model] = &[AT_ONCE, PHANTOM, LONG, HELD_UP];
+pub const ALL: &[Model] = &[AT_ONCE, RUNS, PHANTOM, LONG, HELD_UP];

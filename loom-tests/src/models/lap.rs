@@ -55,6 +55,31 @@ pub const TORN: Model = Model {
     ..Model::new("a_reader_never_receives_a_torn_record", &[2, 2, 2], |world| overtake(&world, 2, false, 1, 2))
 };
 
+/// A reader reads a run of two records, an eighth of the ring, which are judged together, while the first is overwritten.
+pub const RUN: Model = Model {
+    capacity: 256,
+    blocks: 16,
+    preemptions: Some(2),
+    must_see: &["a copy was void", "a reader lagged", "a run was received early"],
+    ..Model::new("a_reader_never_receives_a_torn_run", &[1; 17], |world| {
+        let mut writer = world.writer();
+        let mut reader = world.follower(Start::Oldest).expect("a reader");
+        let mut audit = world.audit(&reader);
+        assert_eq!(world.publish_up_to(&mut writer, 14), 0);
+        let here = world.clone();
+        let receiver = thread::spawn(move || {
+            if audit.run(&mut reader, 2) == 2 {
+                here.saw("a run was received early");
+            }
+            (reader, audit)
+        });
+        assert_eq!(world.publish_up_to(&mut writer, 3), 0);
+        let (mut reader, mut audit) = receiver.join().expect("a reader");
+        audit.close(&mut reader, 17);
+        world.saw_in(&audit);
+    })
+};
+
 /// The writer was refused in the block in which it overwrites then: no checkpoint, and so no fence of a cell, stands between
 /// `limit` and the first byte of the new lap.
 pub const RESUMED: Model = Model {
@@ -130,4 +155,4 @@ pub const MIDDLE: Model = Model {
 };
 
 /// All of this file.
-pub const ALL: &[Model] = &[EXACT, LARGE, TORN, RESUMED, PHANTOM, HEADS, CHECKPOINTS, MIDDLE];
+pub const ALL: &[Model] = &[EXACT, LARGE, TORN, RUN, RESUMED, PHANTOM, HEADS, CHECKPOINTS, MIDDLE];

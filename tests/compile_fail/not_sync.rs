@@ -1,0 +1,6 @@
+// error: cannot be shared between threads safely
+fn shared<T: Sync>() {}
+
+fn main() {
+    shared::<shmcast::TypedWriter<u64>>();
+}
