@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn only_bits_that_are_a_value_become_one() {
         let memory = Mapped::new(heap::zeroed(2));
-        memory.copy_in(Word(0), &[1, 0, 2]);
-        let mut values = Vec::new();
-        assert!(memory.append_value::<[bool; 2]>(Word(0), &mut values));
-        assert!(!memory.append_value::<[bool; 3]>(Word(0), &mut Vec::new()));
-        assert!(memory.append_value::<[bool; 2]>(Word(1), &mut values));
-        assert_eq!(values, [[true, false], [false, false]]);
+        memory.copy_in(Word(0), &[1]);
+        memory.copy_in(Word(1), &[2]);
+        let mut values = vec![false];
+        assert!(memory.append_value::<bool>(Word(0), &mut values));
+        assert!(!memory.append_value::<bool>(Word(1), &mut values));
+        assert_eq!(values, [false, true]);
         assert_eq!(checked::<char>(&0x4E00), Some('一'));
         assert_eq!(checked::<char>(&0xD800), None);
         let mut signals = vec![(); 3];
