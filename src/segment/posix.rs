@@ -89,13 +89,14 @@ pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
     place.remove()
 }
 
-/// Removes what is left of a ring whose creator, writer or remover was killed in the middle. Leaves a ring alone.
+/// Removes what is left of a ring whose creator, or remover, was killed in the middle. Leaves a ring alone.
 ///
 /// # Errors
 /// See [`RemoveError`].
 pub(crate) fn clear(name: &str) -> Result<(), RemoveError> {
     let name = plain(name).map_err(|rule| RemoveError::InvalidName { name: name.to_owned(), rule })?;
-    place_of(name).map_err(|errno| remove_error(errno, Path::new(OBJECTS), "look for"))?.clear()
+    let place = place_of(name).map_err(|errno| remove_error(errno, Path::new(OBJECTS), "open the directory of"))?;
+    place.clear()
 }
 
 /// A name without the slash that POSIX wants in front, or the rule that it breaks.
@@ -220,8 +221,15 @@ mod tests {
         let made = create(&name.0, geometry()).expect("a small ring");
         fs::remove_file(&ring).expect("the ring");
         assert!(matches!(open(&name.0), Err(OpenError::NotFound { .. })));
+        // Its writer lives: it may be about to link the ring.
+        clear(&name.0).expect("nothing to do");
+        assert!(registry.exists());
+        drop(made);
+        clear(&name.0).expect("a lone registry");
+        assert!(!registry.exists());
+        drop(create(&name.0, geometry()).expect("a free name"));
+        fs::remove_file(&ring).expect("the ring");
         remove(&name.0).expect("a lone registry");
         assert!(!registry.exists());
-        drop(made);
     }
 }
