@@ -21,8 +21,8 @@ mod segment;
 mod wait;
 
 pub use channel::{
-    Claim, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, gc, list, remove,
-    remove_file,
+    Claim, Descriptors, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, Writer, gc, list,
+    remove, remove_file, remove_posix, remove_sysv,
 };
 pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, RemoveError,
@@ -30,5 +30,7 @@ pub use error::{
 };
 pub use layout::{FormatError, GeometryError};
 pub use ring::Start;
+pub use segment::pages::{PageOutcome, PageReport};
 pub use segment::survey::{RingInfo, RingState};
+pub use segment::sysv::SysvKey;
 pub use wait::WaitStrategy;

@@ -8,7 +8,9 @@
 mod claim;
 #[allow(unsafe_code)]
 mod door;
+mod kinds;
 mod options;
+mod pages;
 mod patience;
 mod reader;
 mod record;
@@ -16,6 +18,7 @@ mod writer;
 
 pub use claim::Claim;
 pub use door::RecordRef;
+pub use kinds::{Descriptors, remove_posix, remove_sysv};
 pub use options::{Options, Subscriber, gc, list, remove, remove_file};
 pub use reader::{Iter, Reader, TryIter};
 pub use record::{Received, Record};

@@ -1,6 +1,7 @@
 //! How rings are created, opened and joined.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout};
 use crate::memory::Mapped;
 use crate::ring::{self, JoinError, Start, TakeOverError};
+use crate::segment::pages::{self, PageReport, Wishes};
 use crate::segment::survey::{self, RingInfo};
 use crate::segment::{Cleanup, Lives, Lock, Segments, anon, directory, file, heap};
 use crate::wait::{Pace, SLICE, WaitStrategy, membarrier};
@@ -29,6 +31,9 @@ pub(super) struct Shared {
     trusted: bool,
     pub(super) path: Option<PathBuf>,
     pub(super) lives: Option<Lives>,
+    pub(super) pages: PageReport,
+    /// Of a ring without a name, in the process that created it.
+    pub(super) descriptors: Option<[OwnedFd; 2]>,
 }
 
 impl fmt::Debug for Shared {
@@ -65,6 +70,7 @@ pub struct Options {
     slice: Duration,
     stall_limit: Option<Duration>,
     pub(super) wait_for_successor: bool,
+    pub(super) pages: Wishes,
 }
 
 impl Default for Options {
@@ -88,6 +94,7 @@ impl Default for Options {
             slice: SLICE,
             stall_limit: None,
             wait_for_successor: false,
+            pages: Wishes::default(),
         }
     }
 }
@@ -245,7 +252,7 @@ impl Options {
         self.create_or_take_over(|| self.create_file(path), || file::take_over(path), || file::clear(path))
     }
 
-    fn create_or_take_over(
+    pub(super) fn create_or_take_over(
         &self,
         create: impl Fn() -> Result<Writer, CreateError>,
         take_over: impl Fn() -> Result<Segments, CreateError>,
@@ -284,7 +291,7 @@ impl Options {
         let registered = membarrier::register();
         let path = segments.path.clone().unwrap_or_default();
         let (cleanup, lease) = (segments.cleanup.take().filter(|_| !self.keep), segments.lease.take());
-        let shared = Arc::new(Shared::new(segments));
+        let shared = Arc::new(Shared::new(segments, self.pages));
         let (ring, registry) = shared.views();
         let refused = |source| CreateError::TakeOver { path: path.clone(), source: Box::new(source) };
         let registry = registry.ok_or_else(|| refused(OpenError::NeedsRegistry { path: Some(path.clone()) }))?;
@@ -312,7 +319,10 @@ impl Options {
         Writer::new(core, shared, cleanup, lease, Pace::new(self.strategy, self.slice), patience)
     }
 
-    fn create_in(&self, create: impl FnOnce(Geometry) -> Result<Segments, CreateError>) -> Result<Writer, CreateError> {
+    pub(super) fn create_in(
+        &self,
+        create: impl FnOnce(Geometry) -> Result<Segments, CreateError>,
+    ) -> Result<Writer, CreateError> {
         if self.geometry.capacity < MIN_CAPACITY_BYTES {
             let (field, value, rule) = ("capacity", self.geometry.capacity, "at least 4096");
             return Err(CreateError::Geometry(crate::layout::GeometryError { field, value, rule }));
@@ -322,7 +332,7 @@ impl Options {
         let registered = membarrier::register();
         let mut segments = create(self.geometry)?;
         let (cleanup, lease) = (segments.cleanup.take().filter(|_| !self.keep), segments.lease.take());
-        let shared = Arc::new(Shared::new(segments));
+        let shared = Arc::new(Shared::new(segments, self.pages));
         let (ring, registry) = shared.views();
         let registry = registry.ok_or(CreateError::Io {
             path: shared.path.clone(),
@@ -338,7 +348,7 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open(&self, name: &str) -> Result<Reader, OpenError> {
-        self.attach(Arc::new(Shared::new(directory::open(name)?)))
+        self.open_in(directory::open(name)?)
     }
 
     /// Opens a ring made by [`create_file`](Self::create_file) and joins it.
@@ -346,7 +356,7 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open_file(&self, path: impl AsRef<Path>) -> Result<Reader, OpenError> {
-        self.attach(Arc::new(Shared::new(file::open(path.as_ref())?)))
+        self.open_in(file::open(path.as_ref())?)
     }
 
     /// Joins a ring of this process, or of the process that forked it.
@@ -355,6 +365,10 @@ impl Options {
     /// [`OpenError`].
     pub fn join(&self, subscriber: &Subscriber) -> Result<Reader, OpenError> {
         self.attach(Arc::clone(&subscriber.shared))
+    }
+
+    pub(super) fn open_in(&self, segments: Segments) -> Result<Reader, OpenError> {
+        self.attach(Arc::new(Shared::new(segments, self.pages)))
     }
 
     pub(super) fn attach(&self, shared: Arc<Shared>) -> Result<Reader, OpenError> {
@@ -400,7 +414,8 @@ impl Options {
 }
 
 impl Shared {
-    fn new(segments: Segments) -> Shared {
+    fn new(segments: Segments, wishes: Wishes) -> Shared {
+        let pages = pages::apply(wishes, &segments.ring, segments.registry.as_ref());
         let registry = segments.registry.zip(segments.registry_layout);
         let may_evict = segments.ring_layout.geometry.may_evict;
         Shared {
@@ -409,6 +424,8 @@ impl Shared {
             trusted: segments.trusted && !may_evict,
             path: segments.path,
             lives: segments.lives,
+            pages,
+            descriptors: segments.descriptors,
         }
     }
 

@@ -30,7 +30,7 @@ const WATCH: Duration = Duration::from_millis(4);
 /// gets `Inherited` from it; dropping it there does nothing.
 pub struct Writer {
     pub(super) core: ring::Writer<Mapped>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     cleanup: Option<Cleanup>,
     /// Held until the very end: a successor must find the ring closed, or its name gone.
     _lease: Option<Lock>,

@@ -1,62 +1,14 @@
 //! A ring in anonymous shared memory: it has no name, and a child that forks after the create shares it.
 
-use std::ffi::c_void;
 use std::io;
-use std::num::NonZeroUsize;
-use std::ptr::NonNull;
-use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::lives::Lease;
-use super::{Lives, Segments};
+use super::{Lives, Segments, mapping};
 use crate::error::CreateError;
 use crate::layout::Geometry;
-use crate::memory::Backing;
-
-/// A shared anonymous mapping. (`memmap2` makes private ones only, of which a fork gets a copy.)
-struct Anonymous {
-    base: NonNull<c_void>,
-    bytes: NonZeroUsize,
-}
-
-// SAFETY: the mapping belongs to this value, which hands out nothing but its address.
-unsafe impl Send for Anonymous {}
-// SAFETY: as above; `&self` only answers the address and the size.
-unsafe impl Sync for Anonymous {}
-
-// SAFETY: `base` is the address of a mapping of `bytes` bytes, page-aligned, zeroed by the kernel, readable and
-// writable, unmapped by `drop` only; this type forms no reference to it. Only forks share it, through this crate.
-unsafe impl Backing for Anonymous {
-    fn base(&self) -> *mut u64 {
-        self.base.as_ptr().cast()
-    }
-
-    fn words(&self) -> usize {
-        self.bytes.get() / 8
-    }
-
-    fn writable(&self) -> bool {
-        true
-    }
-}
-
-impl Drop for Anonymous {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `map` with this length; nobody uses the address after its `Backing` is gone.
-        let _ = unsafe { munmap(self.base, self.bytes.get()) };
-    }
-}
-
-fn map(bytes: u64) -> Result<Arc<dyn Backing>, Errno> {
-    let bytes = usize::try_from(bytes).ok().and_then(NonZeroUsize::new).ok_or(Errno::ENOMEM)?;
-    // SAFETY: a new mapping at an address that the kernel chooses touches nothing that exists.
-    let base =
-        unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) }?;
-    Ok(Arc::new(Anonymous { base, bytes }))
-}
 
 /// Creates a ring for this process and the children that it forks from now on.
 ///
@@ -67,7 +19,7 @@ pub(crate) fn create(geometry: Geometry) -> Result<Segments, CreateError> {
     let needed = layouts.0.length + layouts.1.length;
     super::check_memory(None, needed)?;
     let segment = |length| {
-        map(length).map_err(|errno| match errno {
+        mapping::anonymous(length).map_err(|errno| match errno {
             Errno::ENOMEM => {
                 CreateError::NoSpace { path: None, needed, available: super::memory_available().unwrap_or(0) }
             }

@@ -180,7 +180,7 @@ pub(super) fn reach_ring(rings: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> 
 fn place(rings: &Path, name: &str) -> Result<Place, Errno> {
     let directory = reach_ring(&reach(rings)?, name)?;
     let (ring, registry, lease) = (RING.into(), REGISTRY.into(), Some(LEASE.into()));
-    Ok(Place { directory, ring, registry, lease, shown: rings.join(name) })
+    Ok(Place { directory, ring, registry, lease, shown: rings.join(name), posix: false })
 }
 
 pub(super) fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {

@@ -86,7 +86,7 @@ fn place_of(path: &Path) -> Result<Place, Errno> {
     let directory = open_path(shown, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut registry = name.to_owned();
     registry.push(".registry");
-    Ok(Place { directory, ring: name.to_owned(), registry, lease: None, shown: shown.to_owned() })
+    Ok(Place { directory, ring: name.to_owned(), registry, lease: None, shown: shown.to_owned(), posix: false })
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::stat::{FileStat, lstat};
 use nix::unistd::{geteuid, unlink};
 
@@ -29,12 +28,18 @@ use crate::layout::{Geometry, RegistryLayout, RingLayout};
 use crate::memory::{Backing, Mapped};
 
 pub(crate) mod anon;
+mod attach;
 pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod heap;
 mod lives;
+mod mapping;
+pub(crate) mod memfd;
+pub(crate) mod pages;
 mod place;
+pub(crate) mod posix;
 pub(crate) mod survey;
+pub(crate) mod sysv;
 
 pub(crate) use lives::{Lives, Lock};
 
@@ -60,6 +65,8 @@ pub(crate) struct Segments {
     pub(crate) lives: Option<Lives>,
     /// The writer's lock, after a create or a take-over.
     pub(crate) lease: Option<Lock>,
+    /// Of a ring that has no name: the ring's, read-only, and the registry's.
+    pub(crate) descriptors: Option<[OwnedFd; 2]>,
 }
 
 impl Segments {
@@ -77,6 +84,7 @@ impl Segments {
             cleanup: None,
             lives: None,
             lease: None,
+            descriptors: None,
         }
     }
 }
@@ -86,7 +94,9 @@ pub(crate) struct Cleanup {
     /// A forked child inherits this value, but not the job.
     process: u32,
     /// Ring and registry.
-    files: [(PathBuf, Inode); 2],
+    files: Vec<(PathBuf, Inode)>,
+    /// The same, of a ring in System V segments.
+    sysv: Vec<sysv::Id>,
     /// The directory of a named ring, with its lease.
     directory: Option<PathBuf>,
     /// The mappings keep the inodes alive, so that their numbers are not given to the files of a new ring.
@@ -106,6 +116,7 @@ impl Cleanup {
                 let _ = unlink(path);
             }
         }
+        self.sysv.iter().for_each(sysv::Id::remove);
         if let Some(directory) = &self.directory {
             // Leaves a directory alone that holds a ring.
             let _ = directory::sweep(directory);
@@ -124,39 +135,6 @@ impl Inode {
     fn of(stat: &FileStat) -> Inode {
         Inode { device: stat.st_dev, number: stat.st_ino }
     }
-}
-
-/// A mapped file.
-struct Mapping {
-    map: MmapRaw,
-    writable: bool,
-}
-
-// SAFETY: `map` is a live mapping, page-aligned, of which nobody in this process forms a reference (it is private
-// here, and `MmapRaw` makes none); the kernel initialised its bytes; it is writable if it was made by `map_raw`.
-// Other processes reach the memory through this crate, atomically by words; what a hostile one does is to this
-// process one more such access, or a SIGBUS, but no data race. All methods only answer what never changes.
-unsafe impl Backing for Mapping {
-    fn base(&self) -> *mut u64 {
-        self.map.as_mut_ptr().cast()
-    }
-
-    fn words(&self) -> usize {
-        self.map.len() / 8
-    }
-
-    fn writable(&self) -> bool {
-        self.writable
-    }
-}
-
-/// Maps the first `length` bytes of a file, which must be that long.
-fn map(file: &OwnedFd, length: u64, writable: bool) -> io::Result<Arc<dyn Backing>> {
-    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut options = MmapOptions::new();
-    options.len(length);
-    let map = if writable { options.map_raw(file)? } else { options.map_raw_read_only(file)? };
-    Ok(Arc::new(Mapping { map, writable }))
 }
 
 /// The layouts of a new ring.

@@ -14,18 +14,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, posix_fallocate, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, posix_fallocate, renameat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
-use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use nix::unistd::{UnlinkatFlags, geteuid, linkat, unlinkat};
 
+use super::attach::{Opened, attach, descriptor_path};
 use super::lives::Lease;
-use super::{Cleanup, Inode, Lives, Lock, Segments};
+use super::{Cleanup, Inode, Lives, Lock, Segments, mapping, posix};
 use crate::error::{CreateError, OpenError, RemoveError};
-use crate::layout::{
-    FormatError, HEADER_WORDS, REGISTRY_MAGIC, RING_MAGIC, RegistryLayout, RingLayout, WORD_BYTES, load_header,
-};
+use crate::layout::{REGISTRY_MAGIC, RING_MAGIC, RegistryLayout, RingLayout, WORD_BYTES};
 use crate::memory::{Backing, Mapped, Memory};
 use crate::ring::Site;
 
@@ -42,6 +41,8 @@ pub(super) struct Place {
     pub(super) lease: Option<OsString>,
     /// Of the directory, absolute.
     pub(super) shown: PathBuf,
+    /// They are shared memory objects: opened and unlinked by their names.
+    pub(super) posix: bool,
 }
 
 impl Place {
@@ -94,7 +95,8 @@ impl Place {
         segments.lease = Some(lease);
         segments.cleanup = segments.registry.clone().map(|mapped| Cleanup {
             process: std::process::id(),
-            files: [(self.path(&self.ring), Inode::of(&ring)), (self.path(&self.registry), Inode::of(&registry))],
+            files: vec![(self.path(&self.ring), Inode::of(&ring)), (self.path(&self.registry), Inode::of(&registry))],
+            sysv: Vec::new(),
             directory,
             _pins: [segments.ring.clone(), mapped],
         });
@@ -102,71 +104,44 @@ impl Place {
     }
 
     fn attach(&self, path: PathBuf, access: OFlag) -> Result<(Segments, Option<[FileStat; 2]>), OpenError> {
-        let (ring_file, stat) = self.open_file(&self.ring, access)?;
-        let at = self.path(&self.ring);
-        let (words, length) = load(&ring_file, &stat, "ring", &at)?;
-        let ring_layout = RingLayout::parse(&words, length).map_err(|source| format_error(&at, source))?;
-        let writable = access == OFlag::O_RDWR;
-        let ring = super::map(&ring_file, ring_layout.length, writable).map_err(|source| map_error(&at, source))?;
-
-        let removed = || fstat(&ring_file).is_ok_and(|stat| stat.st_nlink == 0);
-        let at = self.path(&self.registry);
-        let opened = match self.open_file(&self.registry, OFlag::O_RDWR) {
-            Ok(opened) => Some(opened),
-            Err(OpenError::Permission { .. }) => None,
+        let ring = self.open_file(&self.ring, access)?;
+        let removed = || fstat(&ring.file).is_ok_and(|stat| stat.st_nlink == 0);
+        let registry = || match self.open_file(&self.registry, OFlag::O_RDWR) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(OpenError::Permission { .. }) => Ok(None),
             // Gone is gone: a remove took the ring first.
-            Err(OpenError::NotFound { .. }) if removed() => {
-                return Err(OpenError::NotFound { path: self.path(&self.ring) });
-            }
+            Err(OpenError::NotFound { .. }) if removed() => Err(OpenError::NotFound { path: self.path(&self.ring) }),
             Err(OpenError::NotFound { path }) => {
-                return Err(OpenError::NotARing { path, reason: "the registry is missing, remove the ring" });
+                Err(OpenError::NotARing { path, reason: "the registry is missing, remove the ring" })
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         };
-        let mut segments = Segments {
-            ring,
-            registry: None,
-            ring_layout,
-            registry_layout: None,
-            trusted: false,
-            path: Some(path),
-            cleanup: None,
-            lives: None,
-            lease: None,
-        };
-        let Some((file, registry_stat)) = opened else { return Ok((segments, None)) };
-        let (words, length) = load(&file, &registry_stat, "registry", &at)?;
-        let parsed = RegistryLayout::parse(&words, length, &segments.ring_layout);
-        let layout = parsed.map_err(|source| format_error(&at, source))?;
-        segments.registry = Some(super::map(&file, layout.length, true).map_err(|source| map_error(&at, source))?);
-        segments.registry_layout = Some(layout);
-        segments.trusted = super::trusted(&stat, &registry_stat);
-        let lease = match &self.lease {
-            None => Lease::Registry,
+        let lease = || match &self.lease {
+            None => Ok(Lease::Registry),
             Some(name) => match self.open_file(name, access) {
-                Ok((file, _)) => Lease::File(file),
-                Err(OpenError::Permission { .. }) => Lease::Hidden,
+                Ok(opened) => Ok(Lease::File(opened.file)),
+                Err(OpenError::Permission { .. }) => Ok(Lease::Hidden),
                 Err(OpenError::NotFound { .. }) if removed() => {
-                    return Err(OpenError::NotFound { path: self.path(&self.ring) });
+                    Err(OpenError::NotFound { path: self.path(&self.ring) })
                 }
                 Err(OpenError::NotFound { path }) => {
-                    return Err(OpenError::NotARing { path, reason: "the lease is missing, remove the ring" });
+                    Err(OpenError::NotARing { path, reason: "the lease is missing, remove the ring" })
                 }
-                Err(error) => return Err(error),
+                Err(error) => Err(error),
             },
         };
-        segments.lives = Some(Lives::new(file, lease));
-        Ok((segments, Some([stat, registry_stat])))
+        attach(&ring, access == OFlag::O_RDWR, registry, lease, path)
     }
 
     /// Opens a regular file.
-    fn open_file(&self, name: &OsStr, access: OFlag) -> Result<(OwnedFd, FileStat), OpenError> {
-        let failed = |errno| open_error(errno, &self.path(name), "open");
-        let file = openat(&self.directory, name, OPEN | access, Mode::empty()).map_err(failed)?;
+    fn open_file(&self, name: &OsStr, access: OFlag) -> Result<Opened, OpenError> {
+        let at = self.path(name);
+        let failed = |errno| open_error(errno, &at, "open");
+        let file = self.open_at(name, access).map_err(failed)?;
         let stat = fstat(&file).map_err(failed)?;
         match kind(&stat) {
-            None => Ok((file, stat)),
-            Some(reason) => Err(OpenError::NotARing { path: self.path(name), reason }),
+            None => Ok(Opened { file, stat, at }),
+            Some(reason) => Err(OpenError::NotARing { path: at, reason }),
         }
     }
 
@@ -184,17 +159,36 @@ impl Place {
                 RemoveError::Io { path: self.path(&self.registry), doing: "open", source: io::Error::other(other) }
             }
         };
-        let (file, opened) = self.open_file(&self.registry, OFlag::O_RDWR).map_err(failed)?;
+        let opened = self.open_file(&self.registry, OFlag::O_RDWR).map_err(failed)?;
         // Who is about to put the ring beside it, or to remove it, holds the writer's lock: it is there before the name is.
-        let lock = Lives::new(file, Lease::Registry).lock_writer();
+        let lock = Lives::new(opened.file, Lease::Registry).lock_writer();
         let io = |source| RemoveError::Io { path: self.path(&self.registry), doing: "lock", source };
         let Some(_lock) = lock.map_err(io)? else { return Ok(()) };
-        let same = stat_at(&self.directory, &self.registry).is_ok_and(|stat| Inode::of(&stat) == Inode::of(&opened));
+        let same =
+            stat_at(&self.directory, &self.registry).is_ok_and(|stat| Inode::of(&stat) == Inode::of(&opened.stat));
         if there() || !same {
             return Ok(());
         }
-        unlinkat(&self.directory, self.registry.as_os_str(), UnlinkatFlags::NoRemoveDir)
-            .map_err(|errno| remove_error(errno, &self.path(&self.registry), "remove"))
+        self.unlink_at(&self.registry).map_err(|errno| remove_error(errno, &self.path(&self.registry), "remove"))
+    }
+
+    fn open_at(&self, name: &OsStr, access: OFlag) -> Result<OwnedFd, Errno> {
+        if self.posix {
+            return posix::open_object(name, OPEN | access);
+        }
+        openat(&self.directory, name, OPEN | access, Mode::empty())
+    }
+
+    fn unlink_at(&self, name: &OsStr) -> Result<(), Errno> {
+        if self.posix {
+            return posix::unlink_object(name);
+        }
+        unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir)
+    }
+
+    /// Does the name lead to what was built, also for others?
+    pub(super) fn finds(&self, name: &OsStr, built: &Fresh<'_>) -> Result<bool, Errno> {
+        Ok(Inode::of(&fstat(self.open_at(name, OFlag::O_RDONLY)?)?) == Inode::of(&built.stat))
     }
 
     /// Removes both files, after a look at both: the ring first, since without it nothing can be opened.
@@ -209,7 +203,7 @@ impl Place {
             let failed = |errno| remove_error(errno, &self.path(name), "remove");
             match stat_at(&self.directory, name) {
                 Ok(stat) if Inode::of(&stat) == looked_at => {
-                    unlinkat(&self.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).map_err(failed)?;
+                    self.unlink_at(name).map_err(failed)?;
                 }
                 Ok(_) => {
                     return Err(RemoveError::NotARing { path: self.path(name), reason: "it was replaced just now" });
@@ -225,7 +219,7 @@ impl Place {
     fn doomed(&self, name: &OsStr, magic: u64) -> Result<Option<Inode>, RemoveError> {
         let failed = |errno| remove_error(errno, &self.path(name), "open");
         let not_a_ring = |reason| RemoveError::NotARing { path: self.path(name), reason };
-        let file = match openat(&self.directory, name, OPEN | OFlag::O_RDONLY, Mode::empty()) {
+        let file = match self.open_at(name, OFlag::O_RDONLY) {
             Err(Errno::ENOENT) => return Ok(None),
             opened => opened.map_err(failed)?,
         };
@@ -249,14 +243,26 @@ impl Place {
 /// A new directory entry that is removed again, unless it is kept.
 pub(super) struct Temporary<'a> {
     directory: BorrowedFd<'a>,
+    /// Empty if there is nothing to remove.
     name: OsString,
     flag: UnlinkatFlags,
+    /// A file that has no name yet, and goes by itself until it has one.
+    unnamed: Option<OwnedFd>,
 }
 
 impl<'a> Temporary<'a> {
     /// Stands for a file or directory that the caller has just made.
     pub(super) fn new(directory: BorrowedFd<'a>, name: OsString, flag: UnlinkatFlags) -> Temporary<'a> {
-        Temporary { directory, name, flag }
+        Temporary { directory, name, flag, unnamed: None }
+    }
+
+    /// Makes an empty file that has no name before it is renamed, mode 0600 whatever the umask.
+    pub(super) fn unnamed(directory: BorrowedFd<'a>) -> Result<(Temporary<'a>, OwnedFd), Errno> {
+        let file = openat(directory, ".", OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC, OWNER)?;
+        fchmod(&file, OWNER)?;
+        let unnamed = Some(file.try_clone().map_err(|_| Errno::EMFILE)?);
+        let (name, flag) = (OsString::new(), UnlinkatFlags::NoRemoveDir);
+        Ok((Temporary { directory, name, flag, unnamed }, file))
     }
 
     /// Makes an empty file, mode 0600 whatever the umask.
@@ -270,6 +276,11 @@ impl<'a> Temporary<'a> {
 
     /// Renames it within its directory, never over anything. It is still removed unless it is kept.
     pub(super) fn rename(&mut self, to: &OsStr) -> Result<(), Errno> {
+        if let Some(file) = self.unnamed.take() {
+            linkat(AT_FDCWD, &descriptor_path(&file), self.directory, to, AtFlags::AT_SYMLINK_FOLLOW)?;
+            self.name = to.to_owned();
+            return Ok(());
+        }
         let flags = RenameFlags::RENAME_NOREPLACE;
         renameat2(self.directory, self.name.as_os_str(), self.directory, to, flags)?;
         self.name = to.to_owned();
@@ -307,7 +318,7 @@ pub(super) struct Built<'a> {
     layouts: (RingLayout, RegistryLayout),
 }
 
-/// Makes both files under two names. `path` is that of the ring, for people.
+/// Makes both files under two names, or for now without one where that is empty. `path` is that of the ring, for people.
 pub(super) fn build<'a>(
     directory: BorrowedFd<'a>,
     [ring, registry]: [OsString; 2],
@@ -323,7 +334,8 @@ pub(super) fn build<'a>(
     }
     let fresh = |name: OsString, length: u64| {
         let failed = |doing| move |errno| create_error(errno, path, doing);
-        let (entry, file) = Temporary::file(directory, name).map_err(failed("create a file for"))?;
+        let made = if name.is_empty() { Temporary::unnamed(directory) } else { Temporary::file(directory, name) };
+        let (entry, file) = made.map_err(failed("create a file for"))?;
         match reserve(&file, length) {
             // Somebody else was faster.
             Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => {
@@ -332,7 +344,7 @@ pub(super) fn build<'a>(
             reserved => reserved.map_err(failed("reserve the space for"))?,
         }
         let stat = fstat(&file).map_err(failed("create a file for"))?;
-        let mapped = super::map(&file, length, true);
+        let mapped = mapping::file(&file, length, true);
         let io = |source| CreateError::Io { path: Some(path.to_owned()), doing: "map the ring", source };
         Ok(Fresh { entry, file, backing: mapped.map_err(io)?, stat })
     };
@@ -359,7 +371,8 @@ impl Built<'_> {
         let [ring_path, registry_path] = files;
         let cleanup = Cleanup {
             process: std::process::id(),
-            files: [(ring_path, Inode::of(&ring.stat)), (registry_path, Inode::of(&registry.stat))],
+            files: vec![(ring_path, Inode::of(&ring.stat)), (registry_path, Inode::of(&registry.stat))],
+            sysv: Vec::new(),
             directory,
             _pins: [ring.backing.clone(), registry.backing.clone()],
         };
@@ -374,6 +387,7 @@ impl Built<'_> {
             trusted,
             path: Some(path),
             cleanup: Some(cleanup),
+            descriptors: None,
             lives: Some(lease.0),
             lease: Some(lease.1),
         }
@@ -381,7 +395,7 @@ impl Built<'_> {
 }
 
 /// Reserves every page: from now on no access can find the file system full.
-fn reserve(file: &OwnedFd, length: u64) -> Result<(), Errno> {
+pub(super) fn reserve(file: &OwnedFd, length: u64) -> Result<(), Errno> {
     let length = i64::try_from(length).map_err(|_| Errno::ENOSPC)?;
     loop {
         match posix_fallocate(file, 0, length) {
@@ -417,26 +431,8 @@ pub(super) fn stat_at(directory: &OwnedFd, name: &OsStr) -> Result<FileStat, Err
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-/// Loads a header into private memory, once. Answers the length of the file with it.
-fn load(
-    file: &OwnedFd,
-    stat: &FileStat,
-    segment: &'static str,
-    at: &Path,
-) -> Result<([u64; HEADER_WORDS], u64), OpenError> {
-    let found = u64::try_from(stat.st_size).unwrap_or(0);
-    let needed = HEADER_WORDS as u64 * WORD_BYTES;
-    // Before the mapping: pages beyond the end of a file answer with SIGBUS.
-    if found < needed {
-        return Err(format_error(at, FormatError::Truncated { segment, needed, found }));
-    }
-    // The header alone: how much more to map is what it says, once it is checked.
-    let header = super::map(file, needed, false).map_err(|source| map_error(at, source))?;
-    Ok((load_header(&Mapped::new(header)), found))
-}
-
 /// What a thing is that cannot be a segment.
-fn kind(stat: &FileStat) -> Option<&'static str> {
+pub(super) fn kind(stat: &FileStat) -> Option<&'static str> {
     match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFREG => None,
         SFlag::S_IFDIR => Some("it is a directory"),
@@ -454,14 +450,6 @@ fn misfit(errno: Errno) -> Option<&'static str> {
         Errno::ENXIO => Some("it is a socket or a device"),
         _ => None,
     }
-}
-
-fn format_error(at: &Path, source: FormatError) -> OpenError {
-    OpenError::Format { path: Some(at.to_owned()), source }
-}
-
-fn map_error(at: &Path, source: io::Error) -> OpenError {
-    OpenError::Io { path: Some(at.to_owned()), doing: "map the segment", source }
 }
 
 pub(super) fn create_error(errno: Errno, path: &Path, doing: &'static str) -> CreateError {
