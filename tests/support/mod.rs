@@ -11,6 +11,8 @@
 //! Every wait for a child has a limit; a child that fails or hangs is killed, and its standard error is in the panic.
 #![allow(dead_code)] // Each test file uses a part of it.
 
+pub(crate) mod guard;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
