@@ -103,6 +103,32 @@ impl View {
         }
     }
 
+    /// The descriptors that are handed out, if that is how the ring is reached.
+    pub(crate) fn offered(&self) -> Option<[OwnedFd; 2]> {
+        if self.kind == Kind::Memfd { receive(&self.address) } else { None }
+    }
+
+    /// As `open`, with no more than the ring segment where that is the opener's choice.
+    pub(crate) fn open_as_follower(
+        &self,
+        options: &Options,
+        offered: Option<&[OwnedFd; 2]>,
+    ) -> Result<Reader, OpenError> {
+        match offered {
+            Some([ring, _]) => options.open_descriptors(ring.as_fd(), None),
+            None => self.open(options),
+        }
+    }
+
+    /// Can the descriptor of the ring segment neither write nor be opened again as one that can?
+    pub(crate) fn is_read_only(&self, offered: Option<&[OwnedFd; 2]>) -> bool {
+        let Some([ring, _]) = offered else { return false };
+        let path = format!("/proc/self/fd/{}", ring.as_raw_fd());
+        let again = fs::File::options().read(true).write(true).open(path);
+        again.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+            && nix::unistd::write(ring, b"x") == Err(Errno::EBADF)
+    }
+
     pub(crate) fn remove(&self) -> Result<(), RemoveError> {
         match self.kind {
             Kind::File => shmcast::remove_file(&self.address),
@@ -235,7 +261,7 @@ impl Wrong {
 /// An address of a test's own. What is there goes with this value, whatever happens.
 pub(crate) struct Spot {
     pub(crate) view: View,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Spot {
@@ -254,11 +280,16 @@ impl Spot {
                 path
             }
         };
-        let spot = Spot { view: View::of(kind, &address), _directory: directory };
+        let spot = Spot { view: View::of(kind, &address), directory };
         if kind == Kind::SysvPath {
             guard::protect(&spot.view.keys());
         }
         spot
+    }
+
+    /// Lets other users come to where the ring is, by its path.
+    pub(crate) fn let_others_reach(&self) {
+        fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(0o755)).expect("our own");
     }
 
     /// Creates a ring, and lets it be joined.

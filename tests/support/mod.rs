@@ -14,13 +14,14 @@
 pub(crate) mod guard;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shmcast::{OpenError, Options, Reader, Subscriber, Writer};
+use shmcast::{OpenError, Options, Reader, Subscriber, SysvKey, Writer};
 
 /// Far more than anything here takes on a loaded machine: who waits this long hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -35,6 +36,12 @@ pub(crate) enum Door {
     File(tempfile::TempDir),
     /// A named ring, in /dev/shm.
     Name(String),
+    /// A name of POSIX shared memory.
+    Posix(String),
+    /// The descriptors of memfds: the ring's and the registry's.
+    Descriptors([OwnedFd; 2]),
+    /// A key of System V shared memory.
+    Sysv(SysvKey),
 }
 
 impl Door {
@@ -44,6 +51,9 @@ impl Door {
             Door::Subscriber(subscriber) => options.join(subscriber),
             Door::File(directory) => options.open_file(directory.path().join("ring")),
             Door::Name(name) => options.open(name),
+            Door::Posix(name) => options.open_posix(name),
+            Door::Descriptors([ring, registry]) => options.open_descriptors(ring.as_fd(), Some(registry.as_fd())),
+            Door::Sysv(key) => options.open_sysv(*key),
         }
     }
 
@@ -92,10 +102,37 @@ pub(crate) fn named(options: &Options) -> (Writer, Door) {
     (writer, Door::Name(name))
 }
 
+pub(crate) fn posix(options: &Options) -> (Writer, Door) {
+    let name = unique_name("posix");
+    let writer = options.create_posix(&name).expect("a small ring");
+    (writer, Door::Posix(name))
+}
+
+pub(crate) fn memfd(options: &Options) -> (Writer, Door) {
+    let writer = options.create_memfd().expect("a small ring");
+    let handed_out = writer.descriptors().expect("a memfd");
+    let copies = [handed_out.ring, handed_out.registry].map(|file| file.try_clone_to_owned().expect("a copy"));
+    (writer, Door::Descriptors(copies))
+}
+
+pub(crate) fn sysv(options: &Options) -> (Writer, Door) {
+    let key = SysvKey::new(guard::fresh_key());
+    let writer = options.create_sysv(key).expect("a small ring");
+    (writer, Door::Sysv(key))
+}
+
 /// Runs a test on a ring of each kind.
 pub(crate) fn on_every_kind(options: &Options, test: impl Fn(Writer, &Door)) {
     type Make = fn(&Options) -> (Writer, Door);
-    let kinds: [(&str, Make); 4] = [("heap", heap), ("anonymous", anonymous), ("file", file), ("named", named)];
+    let kinds: [(&str, Make); 7] = [
+        ("heap", heap),
+        ("anonymous", anonymous),
+        ("file", file),
+        ("named", named),
+        ("POSIX", posix),
+        ("memfd", memfd),
+        ("System V", sysv),
+    ];
     for (kind, make) in kinds {
         println!("on a ring of kind {kind}");
         let (writer, door) = make(options);
