@@ -1,4 +1,5 @@
 #![doc = include_str!("lib.md")]
+#![doc = include_str!("segment/kinds.md")]
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 
 #[cfg(not(target_os = "linux"))]

@@ -54,8 +54,8 @@ impl Options {
         self.create_in(memfd::create)
     }
 
-    /// Opens a ring by the descriptors that its writer handed out, and joins it; without that of the registry, as a
-    /// lossy reader. The descriptors stay the caller's, who may close them afterwards.
+    /// Opens a ring by the descriptors that its writer handed out, and joins it; without that of the registry, or as another
+    /// user, only a lossy reader can. The descriptors stay the caller's, who may close them afterwards.
     ///
     /// They may come from anybody: what is not a sealed memfd with a ring in it is refused.
     ///
@@ -72,8 +72,9 @@ impl Options {
     /// Creates a ring in System V shared memory. Mode 0600; all its memory is touched. It is found by the
     /// [key](SysvKey), and only when it is whole, but the key is taken from the start.
     ///
-    /// Such segments stay when their process is killed, even where no file system would keep anything:
-    /// [`remove_sysv`] removes them.
+    /// Such segments stay when their process is killed: [`remove_sysv`] removes them. And nobody learns that it was:
+    /// they have no file to lock, so the death of a peer is not seen. Use the calls with timeouts, or a
+    /// [stall limit](Self::stall_limit).
     ///
     /// # Errors
     /// [`CreateError`].
@@ -94,9 +95,9 @@ impl Writer {
     /// The descriptors of a ring made by [`Options::create_memfd`], to be handed to readers: over a unix socket
     /// (`SCM_RIGHTS`), or to a child (both are closed on exec unless they are duplicated). None for other rings.
     ///
-    /// Whoever has that of the registry can hold the writer up, and make it leave readers behind, whatever user it is:
-    /// processes that [borrow](crate#trust) records rely on you to hand it to nobody whom they do not trust. That of the
-    /// ring is harmless: another user cannot make a writable one of it.
+    /// That of the ring is harmless: another user cannot make a writable one of it. That of the registry is for processes of
+    /// this user (to others it is as if they had none: they could not lock a reader slot with it). Whoever has it can hold the writer up, and make it
+    /// leave readers behind, and processes that [borrow](crate#trust) records rely on you to hand it to nobody else.
     #[must_use]
     pub fn descriptors(&self) -> Option<Descriptors<'_>> {
         let [ring, registry] = self.shared.descriptors.as_ref()?;

@@ -10,7 +10,8 @@ use crate::segment::pages::PageReport;
 /// run the creator under `numactl --membind=...`, or pinned to the node of its readers.
 impl Options {
     /// *Both.* Fill the page table at once rather than at the first access of each page (about 1 microsecond each, and
-    /// 1 ms per MiB in advance). The memory itself is always reserved at create. Off by default.
+    /// 1 ms per MiB in advance). The memory itself is always reserved at create. In a file on a disk the first store to each
+    /// page still faults, for the file system's own books. Off by default.
     pub fn prefault(mut self, prefault: bool) -> Options {
         self.pages.prefault = prefault;
         self
@@ -25,8 +26,7 @@ impl Options {
 
     /// *Both.* Move the ring segment to huge pages of 2 MiB, at once (`MADV_COLLAPSE`, Linux 6.1), else hint that the system may
     /// do it later (`MADV_HUGEPAGE`), else go without: [`page_report`](Writer::page_report) tells which. Only whole huge pages
-    /// are moved, so a ring under 2 MiB has none. One process does it for all; the others must ask as well, to have the
-    /// huge pages in their page tables. Off by default.
+    /// are moved, so a ring under 2 MiB has none; nor has one in a file on most disks. Off by default.
     pub fn huge_pages(mut self, huge: bool) -> Options {
         self.pages.huge = huge;
         self

@@ -87,8 +87,23 @@ fn fresh(name: &str, length: u64) -> Result<(Arc<dyn Backing>, OwnedFd), Errno> 
 pub(crate) fn open(ring: BorrowedFd<'_>, registry: Option<BorrowedFd<'_>>) -> Result<Segments, OpenError> {
     let ring = opened(ring)?;
     let path = ring.at.clone();
-    let attached = attach(&ring, false, || registry.map(opened).transpose(), || Ok(Lease::Registry), path);
-    Ok(attached?.0)
+    let registry = || registry.map_or(Ok(None), opened_to_write);
+    Ok(attach(&ring, false, registry, || Ok(Lease::Registry), path)?.0)
+}
+
+/// Checks the descriptor of a registry. None for another user, who could write it but not lock a slot: a follower.
+fn opened_to_write(file: BorrowedFd<'_>) -> Result<Option<Opened>, OpenError> {
+    let opened = opened(file)?;
+    let failed = |errno| open_error(errno, &opened.at, "open");
+    let flags = fcntl(file, FcntlArg::F_GETFL).map(OFlag::from_bits_retain).map_err(failed)?;
+    if flags & OFlag::O_ACCMODE != OFlag::O_RDWR {
+        return Err(failed(Errno::EACCES));
+    }
+    match open_path(&opened.at, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(file) => Ok(Some(Opened { file, ..opened })),
+        Err(Errno::EACCES | Errno::EPERM) => Ok(None),
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
 /// Checks a descriptor that came from somebody else.

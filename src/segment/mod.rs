@@ -2,18 +2,9 @@
 //! segments of one ring, mapped, with layouts that are checked. Called by [`channel`](crate::channel) only; the
 //! protocol never learns which kind it runs on.
 //!
-//! | kind          | where                                  | lifetime                       | permissions | who can join        |
-//! |---------------|----------------------------------------|--------------------------------|-------------|---------------------|
-//! | [`heap`]      | memory of this process                 | the last handle                | -           | threads             |
-//! | [`anon`]      | anonymous shared memory                | the last process that maps it  | -           | forks of the creator |
-//! | [`file`]      | two files of the caller's choosing     | until removed, or the writer's | 0600        | who can open them   |
-//! | [`directory`] | a directory with the name of the ring  | until removed, or the writer's | 0700, 0600  | who can open them   |
-//!
-//! A ring in files is built aside, with its space reserved, and renamed into place: whoever finds it finds it whole,
-//! and never runs into memory that the system cannot provide (which the kernel answers with SIGBUS). What existed
-//! before is never followed, truncated or deleted.
-//!
-//! `unsafe` in these files is mapping only.
+//! What existed before is never followed, truncated or deleted. `unsafe` in these files is mapping, and the system calls
+//! that `nix` lacks.
+#![doc = include_str!("kinds.md")]
 
 use std::io;
 use std::os::fd::OwnedFd;

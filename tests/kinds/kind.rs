@@ -108,14 +108,10 @@ impl View {
         if self.kind == Kind::Memfd { receive(&self.address) } else { None }
     }
 
-    /// As `open`, with no more than the ring segment where that is the opener's choice.
-    pub(crate) fn open_as_follower(
-        &self,
-        options: &Options,
-        offered: Option<&[OwnedFd; 2]>,
-    ) -> Result<Reader, OpenError> {
+    /// As `open`, by descriptors that were received before.
+    pub(crate) fn open_offered(&self, options: &Options, offered: Option<&[OwnedFd; 2]>) -> Result<Reader, OpenError> {
         match offered {
-            Some([ring, _]) => options.open_descriptors(ring.as_fd(), None),
+            Some([ring, registry]) => options.open_descriptors(ring.as_fd(), Some(registry.as_fd())),
             None => self.open(options),
         }
     }
@@ -136,6 +132,16 @@ impl View {
             Kind::Posix => shmcast::remove_posix(&self.address),
             Kind::Sysv | Kind::SysvPath => shmcast::remove_sysv(self.key()),
             Kind::Heap | Kind::Anonymous | Kind::Memfd => panic!("it has no name to remove"),
+        }
+    }
+
+    /// Creates the ring, or takes it over.
+    pub(crate) fn take_over(&self, options: &Options) -> Result<Writer, CreateError> {
+        match self.kind {
+            Kind::File => options.open_or_create_file(&self.address),
+            Kind::Named => options.open_or_create(&self.address),
+            Kind::Posix => options.open_or_create_posix(&self.address),
+            kind => panic!("nobody takes over a ring of kind {kind:?}"),
         }
     }
 

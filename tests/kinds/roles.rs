@@ -107,7 +107,7 @@ fn write_until_killed(view: &View, line: &mut Line) {
 fn stranger(view: &View, line: &mut Line) {
     let offered = view.offered();
     setuid(Uid::from_raw(NOBODY)).expect("root may");
-    let open = |options: Options| view.open_as_follower(&options, offered.as_ref());
+    let open = |options: Options| view.open_offered(&options, offered.as_ref());
     if view.kind != Kind::Memfd {
         // A memfd is whose descriptor it is.
         let opened = open(Options::new().lossy(true));
