@@ -107,6 +107,7 @@ fn byte(kind: i32, at: i64) -> libc::flock {
 
 fn lock(file: BorrowedFd<'_>, at: i64) -> io::Result<Option<Lock>> {
     // An open file of its own: a received, inherited or shared one would share the lock.
+    let owner = (std::process::id(), fork::watch());
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let own = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
     match fcntl(&own, FcntlArg::F_OFD_SETLK(&byte(libc::F_WRLCK, at))) {
@@ -149,6 +150,37 @@ mod tests {
         assert!(!lives.writer_is_dead(), "each byte for itself");
         drop(writer);
         assert!(lives.writer_is_dead());
+    }
+
+    /// What a child maps may come to lie where its parent maps the lock, which the child does not inherit.
+    #[test]
+    fn a_forked_child_that_drops_a_lock_unmaps_nothing() {
+        use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+        use nix::sys::wait::{WaitStatus, waitpid};
+        use nix::unistd::{ForkResult, fork};
+        use std::num::NonZeroUsize;
+        let lives = lives();
+        let writer = lives.lock_writer().expect("a lock").expect("free");
+        let place = NonZeroUsize::new(writer.pin.as_ptr() as usize);
+        let length = NonZeroUsize::new(PAGE_BYTES).expect("a page");
+        // SAFETY: the child maps, unmaps, and ends: it allocates nothing and takes no lock.
+        match unsafe { fork() }.expect("a fork") {
+            ForkResult::Child => {
+                let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+                let map = || {
+                    // SAFETY: a new mapping where there is none: it replaces nothing.
+                    unsafe { mmap_anonymous(place, length, ProtFlags::PROT_READ, flags) }
+                };
+                // Free in the child; then taken, and still so after the drop.
+                let free = map().is_ok();
+                drop(writer);
+                let kept = map().is_err();
+                // SAFETY: ends the child without running what belongs to the parent.
+                unsafe { libc::_exit(i32::from(!free) + 2 * i32::from(!kept)) }
+            }
+            ForkResult::Parent { child } => assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0))),
+        }
+        assert!(!lives.writer_is_dead(), "and the parent still holds it");
     }
 
     #[test]
