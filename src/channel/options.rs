@@ -17,6 +17,9 @@ use crate::wait::{Pace, SLICE, WaitStrategy, membarrier};
 
 /// How often a ring that comes and goes is looked for.
 const MAX_ATTEMPTS: usize = 100;
+/// The first ones at once, the others with a pause before each.
+const EAGER_ATTEMPTS: usize = 4;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(1);
 
 /// What is needed to make another reader of an attached ring.
 pub(super) struct Shared {
@@ -159,7 +162,7 @@ impl Options {
     }
 
     /// *Create.* How long a living lossless reader may hold the writer back without reading on; then the writer goes on without
-    /// it, and it gets `Evicted`. Zero: at once. Off by default: a lossless reader that is alive holds the writer for as
+    /// it, and it gets `Evicted`. A record that takes a reader longer than this evicts it. Zero: at once. Off by default: a lossless reader that is alive holds the writer for as
     /// long as it likes. Measured only while the writer waits; a dead reader is not waited for in any case. Records of a
     /// ring with such a limit cannot be [borrowed](crate#trust).
     pub fn stall_limit(mut self, limit: Duration) -> Options {
@@ -230,7 +233,7 @@ impl Options {
     /// # Errors
     /// [`CreateError`], first of all [`CreateError::WriterAlive`].
     pub fn open_or_create(&self, name: &str) -> Result<Writer, CreateError> {
-        self.create_or_take_over(|| self.create(name), || directory::take_over(name))
+        self.create_or_take_over(|| self.create(name), || directory::take_over(name), || directory::clear(name))
     }
 
     /// As [`open_or_create`](Self::open_or_create), for a ring in files.
@@ -239,27 +242,42 @@ impl Options {
     /// [`CreateError`], first of all [`CreateError::WriterAlive`].
     pub fn open_or_create_file(&self, path: impl AsRef<Path>) -> Result<Writer, CreateError> {
         let path = path.as_ref();
-        self.create_or_take_over(|| self.create_file(path), || file::take_over(path))
+        self.create_or_take_over(|| self.create_file(path), || file::take_over(path), || file::clear(path))
     }
 
     fn create_or_take_over(
         &self,
         create: impl Fn() -> Result<Writer, CreateError>,
         take_over: impl Fn() -> Result<Segments, CreateError>,
+        clear: impl Fn() -> Result<(), RemoveError>,
     ) -> Result<Writer, CreateError> {
-        for _ in 0..MAX_ATTEMPTS {
+        let mut in_the_way = None;
+        for attempt in 0..MAX_ATTEMPTS {
+            if attempt > EAGER_ATTEMPTS {
+                // Somebody is in the middle of it, and may need this processor.
+                std::thread::sleep(BETWEEN_ATTEMPTS);
+            }
             match create() {
                 Err(CreateError::NameTaken { .. }) => {}
                 created => return created,
             }
             match take_over() {
-                // Removed between the two.
-                Err(CreateError::TakeOver { source, .. }) if matches!(*source, OpenError::NotFound { .. }) => {}
+                // Removed between the two, or half removed by one that was killed.
+                Err(CreateError::TakeOver { source, .. }) if matches!(*source, OpenError::NotFound { .. }) => {
+                    in_the_way = clear().err();
+                }
                 taken => return self.resume_writer(taken?),
             }
         }
         let source = std::io::ErrorKind::ResourceBusy.into();
-        Err(CreateError::Io { path: None, doing: "keep up with a ring that comes and goes", source })
+        Err(match in_the_way {
+            Some(RemoveError::NotARing { path, reason }) => {
+                let source = Box::new(OpenError::NotARing { path: path.clone(), reason });
+                CreateError::TakeOver { path, source }
+            }
+            Some(RemoveError::Permission { path, source }) => CreateError::Permission { path, source },
+            _ => CreateError::Io { path: None, doing: "keep up with a ring that comes and goes", source },
+        })
     }
 
     fn resume_writer(&self, mut segments: Segments) -> Result<Writer, CreateError> {

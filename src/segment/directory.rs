@@ -70,6 +70,21 @@ pub(crate) fn remove(name: &str) -> Result<(), RemoveError> {
     remove_in(&ring_directory(), name)
 }
 
+/// Removes what is left of a named ring whose writer, or remover, was killed in the middle. Leaves a ring alone.
+///
+/// # Errors
+/// See [`RemoveError`].
+pub(crate) fn clear(name: &str) -> Result<(), RemoveError> {
+    let rings = ring_directory();
+    match place(&rings, name) {
+        // The directory never gets another ring.
+        Ok(place) if stat_at(&place.directory, &place.ring).err() == Some(Errno::ENOENT) => {
+            remove_at(&place, rings.join(name))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where named rings are.
 pub(super) fn ring_directory() -> PathBuf {
     let chosen = std::env::var_os("SHMCAST_DIR").filter(|path| !path.is_empty());
@@ -194,8 +209,14 @@ pub(super) fn remove_in(rings: &Path, name: &str) -> Result<(), RemoveError> {
         return Err(RemoveError::InvalidName { name: name.to_owned(), rule });
     }
     let path = rings.join(name);
+    let place = place(rings, name).map_err(|errno| remove_error(errno, &path, "remove"))?;
+    remove_at(&place, path)
+}
+
+/// Removes the files of a ring in a directory that is held open, and the directory.
+fn remove_at(place: &Place, path: PathBuf) -> Result<(), RemoveError> {
     let failed = |errno| remove_error(errno, &path, "remove");
-    let removed = place(rings, name).map_err(failed)?.remove();
+    let removed = place.remove();
     if !matches!(removed, Ok(()) | Err(RemoveError::NotFound { .. })) {
         return removed;
     }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The file system must know `fallocate` and `RENAME_NOREPLACE`, as tmpfs, ext4, xfs and btrfs do. A creator that is
-//! killed between the two renames leaves a registry without a ring, for [`remove`] to clear.
+//! killed between the two renames leaves a registry without a ring, for [`clear`] or [`remove`].
 //!
 //! [`Place`] does the work.
 
@@ -69,6 +69,14 @@ pub(crate) fn take_over(path: &Path) -> Result<Segments, CreateError> {
 /// See [`RemoveError`]; what is not a ring of this user's is left alone.
 pub(crate) fn remove(path: &Path) -> Result<(), RemoveError> {
     place_of(path).map_err(|errno| remove_error(errno, path, "open the directory of"))?.remove()
+}
+
+/// Removes what is left of a ring whose creator, writer or remover was killed in the middle. Leaves a ring alone.
+///
+/// # Errors
+/// See [`RemoveError`].
+pub(crate) fn clear(path: &Path) -> Result<(), RemoveError> {
+    place_of(path).map_err(|errno| remove_error(errno, path, "look for"))?.clear()
 }
 
 /// The directory and the two names of a ring at `path`.

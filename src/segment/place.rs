@@ -102,19 +102,20 @@ impl Place {
     }
 
     fn attach(&self, path: PathBuf, access: OFlag) -> Result<(Segments, Option<[FileStat; 2]>), OpenError> {
-        let (file, stat) = self.open_file(&self.ring, access)?;
+        let (ring_file, stat) = self.open_file(&self.ring, access)?;
         let at = self.path(&self.ring);
-        let (words, length) = load(&file, &stat, "ring", &at)?;
+        let (words, length) = load(&ring_file, &stat, "ring", &at)?;
         let ring_layout = RingLayout::parse(&words, length).map_err(|source| format_error(&at, source))?;
         let writable = access == OFlag::O_RDWR;
-        let ring = super::map(&file, ring_layout.length, writable).map_err(|source| map_error(&at, source))?;
+        let ring = super::map(&ring_file, ring_layout.length, writable).map_err(|source| map_error(&at, source))?;
 
+        let removed = || fstat(&ring_file).is_ok_and(|stat| stat.st_nlink == 0);
         let at = self.path(&self.registry);
         let opened = match self.open_file(&self.registry, OFlag::O_RDWR) {
             Ok(opened) => Some(opened),
             Err(OpenError::Permission { .. }) => None,
             // Gone is gone: a remove took the ring first.
-            Err(OpenError::NotFound { .. }) if fstat(&file).is_ok_and(|stat| stat.st_nlink == 0) => {
+            Err(OpenError::NotFound { .. }) if removed() => {
                 return Err(OpenError::NotFound { path: self.path(&self.ring) });
             }
             Err(OpenError::NotFound { path }) => {
@@ -145,8 +146,12 @@ impl Place {
             Some(name) => match self.open_file(name, access) {
                 Ok((file, _)) => Lease::File(file),
                 Err(OpenError::Permission { .. }) => Lease::Hidden,
-                // A ring without it is being removed, and goes on until then.
-                Err(OpenError::NotFound { .. }) => Lease::Hidden,
+                Err(OpenError::NotFound { .. }) if removed() => {
+                    return Err(OpenError::NotFound { path: self.path(&self.ring) });
+                }
+                Err(OpenError::NotFound { path }) => {
+                    return Err(OpenError::NotARing { path, reason: "the lease is missing, remove the ring" });
+                }
                 Err(error) => return Err(error),
             },
         };
@@ -163,6 +168,33 @@ impl Place {
             None => Ok((file, stat)),
             Some(reason) => Err(OpenError::NotARing { path: self.path(name), reason }),
         }
+    }
+
+    /// Removes what is left of a ring whose creator, or remover, was killed: a registry without a ring. Leaves a ring alone,
+    /// and one that is being made.
+    pub(super) fn clear(&self) -> Result<(), RemoveError> {
+        let there = || stat_at(&self.directory, &self.ring).err() != Some(Errno::ENOENT);
+        if there() || self.doomed(&self.registry, REGISTRY_MAGIC)?.is_none() {
+            return Ok(());
+        }
+        let failed = |error: OpenError| match error {
+            OpenError::NotFound { path } => RemoveError::NotFound { path },
+            OpenError::Permission { path, source } => RemoveError::Permission { path, source },
+            other => {
+                RemoveError::Io { path: self.path(&self.registry), doing: "open", source: io::Error::other(other) }
+            }
+        };
+        let (file, opened) = self.open_file(&self.registry, OFlag::O_RDWR).map_err(failed)?;
+        // Who is about to put the ring beside it, or to remove it, holds the writer's lock: it is there before the name is.
+        let lock = Lives::new(file, Lease::Registry).lock_writer();
+        let io = |source| RemoveError::Io { path: self.path(&self.registry), doing: "lock", source };
+        let Some(_lock) = lock.map_err(io)? else { return Ok(()) };
+        let same = stat_at(&self.directory, &self.registry).is_ok_and(|stat| Inode::of(&stat) == Inode::of(&opened));
+        if there() || !same {
+            return Ok(());
+        }
+        unlinkat(&self.directory, self.registry.as_os_str(), UnlinkatFlags::NoRemoveDir)
+            .map_err(|errno| remove_error(errno, &self.path(&self.registry), "remove"))
     }
 
     /// Removes both files, after a look at both: the ring first, since without it nothing can be opened.
