@@ -10,7 +10,7 @@ use super::options::Shared;
 use super::record::{Received, Record};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::memory::{Mapped, Memory};
-use crate::ring::{self, Start, Stop};
+use crate::ring::{self, Start};
 use crate::segment::Lock;
 use crate::wait::{Pace, Step, Waiting, fork};
 
@@ -318,6 +318,8 @@ impl Reader {
                 self.core.park(if watched { slice.min(WATCH) } else { slice });
                 Ok(0)
             }
+            // Perhaps not asked yet: there may have been no time for it.
+            Step::TimedOut if self.writer_died() => Err(RecvTimeoutError::WriterDied),
             Step::TimedOut => Err(RecvTimeoutError::Timeout),
         }
     }
@@ -337,13 +339,15 @@ impl Reader {
             return false;
         }
         self.asked = Some(now);
+        let epoch = self.core.epoch();
         if !lives.writer_is_dead() {
             return false;
         }
         // Whoever comes next is asked at once.
         self.asked = None;
-        // What it published, or that it closed, before it died is there by now.
-        matches!(self.core.read(|_, _, _| ()), Err(Stop::Empty))
+        // What it published, or that it closed, before it died is there by now. But a successor may have come meanwhile,
+        // and opened again what the one before has closed.
+        self.core.is_dry() && lives.writer_is_dead() && self.core.epoch() == epoch
     }
 }
 

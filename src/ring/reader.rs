@@ -126,8 +126,10 @@ pub struct Reader<M: Memory> {
     usual: Usual,
     /// The header at the position was seen to be 0: the ring ran dry, and the next record is one that was waited for.
     dry: bool,
-    /// The cursor as it stands in the slot.
+    /// The cursor as the writer was last woken for it.
     cursor: u64,
+    /// So far the position runs ahead of the cursor within a stream: 0 where the writer may evict who stalls.
+    stride: u64,
     /// A loss that was found and is yet to be told.
     owed: u64,
     ended: Option<Stop>,
@@ -145,6 +147,8 @@ impl<M: Memory> Reader<M> {
     ) -> Self {
         let Boundary { position, sequence } = start;
         let (header, dry, cursor, owed, ended, resume) = (0, false, position, 0, None, Start::Middle);
+        let Geometry { capacity, may_evict, .. } = ring.layout.geometry;
+        let stride = if may_evict { 0 } else { capacity / 8 };
         let usual = Usual { header: Geometry::data_header(0), size: ring.layout.data().record_size(0) };
         Reader {
             ring,
@@ -159,6 +163,7 @@ impl<M: Memory> Reader<M> {
             usual,
             dry,
             cursor,
+            stride,
             owed,
             ended,
         }
@@ -273,7 +278,7 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     fn give_back(&mut self) {
         let (data, position) = (self.ring.layout.data(), self.position);
-        let far = position - self.cursor >= data.capacity() / 8;
+        let far = position - self.cursor >= self.stride;
         if self.dry {
             self.dry = false;
         } else {
@@ -282,11 +287,21 @@ impl<M: Memory> Reader<M> {
             self.header = header;
             self.dry = header == 0;
             let more = header.wrapping_sub(1) < u64::from(u32::MAX);
-            if more && !far {
+            if more && (!far || self.stride == 0 && !self.show()) {
                 return;
             }
         }
         self.settle_cursor();
+    }
+
+    /// Where the writer may evict who stalls, it has to see that this reader reads on, with every record; but it is not woken
+    /// for each. Has an eighth of the ring been read since it was?
+    fn show(&self) -> bool {
+        if let (Some(registry), Some(slot)) = (&self.registry, self.slot) {
+            // Release (P5): as in `settle_cursor`.
+            registry.memory.store(registry.layout.slot_cursor(slot), self.position, Release, Site::Cursor);
+        }
+        self.position - self.cursor >= self.geometry().capacity / 8
     }
 
     /// Stores the cursor if it moved, and wakes the writer if that sleeps.
@@ -381,6 +396,23 @@ impl<M: Memory> Reader<M> {
     pub fn owe(&mut self, lost: u64) {
         self.owed = lost;
         self.header = DETOUR;
+    }
+
+    /// Is there nothing to read, and nothing to tell? A loss that this finds is told by the next read.
+    pub fn is_dry(&mut self) -> bool {
+        match self.read(|_, _, _| ()) {
+            Err(Stop::Lagged(lost)) => {
+                self.owe(lost);
+                false
+            }
+            found => matches!(found, Err(Stop::Empty)),
+        }
+    }
+
+    /// Counts the writers of this ring: it changes when a successor takes over.
+    pub fn epoch(&self) -> u64 {
+        // Acquire: pairs with `EpochStore`; a successor's reopening.
+        self.ring.memory.load(self.ring.layout.epoch(), Acquire, Site::EpochLook)
     }
 
     /// Gives the slot back. The reader is done; called on drop by whoever owns it, but not in a forked child.
