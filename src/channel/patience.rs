@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::memory::Mapped;
-use crate::ring::{self, Blocker};
+use crate::ring;
 use crate::segment::Lives;
 
 /// Between two looks of a writer that only tries.
@@ -13,12 +13,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Patience {
     limit: Option<Duration>,
-    /// Who has held the writer back, and since when without reading on.
-    blocker: Option<(Blocker, Instant)>,
+    /// The cursor that has held the writer back, and since when. Not whose it is: several may stand at one place, and each in
+    /// turn would count as a new one.
+    blocker: Option<(u64, Instant)>,
     looked: Option<Instant>,
 }
 
 impl Patience {
+    /// Is there something to look for that nobody wakes the writer for?
+    pub(super) fn watches(&self, lives: Option<&Lives>) -> bool {
+        lives.is_some() || self.limit.is_some()
+    }
+
     pub(super) fn new(limit: Option<Duration>) -> Patience {
         Patience { limit, blocker: None, looked: None }
     }
@@ -34,13 +40,13 @@ impl Patience {
         }
         let Some(limit) = self.limit else { return false };
         let since = match self.blocker {
-            Some((same, since)) if same == blocker => since,
+            Some((cursor, since)) if cursor == blocker.cursor => since,
             _ => now,
         };
         let stalled = now.duration_since(since) >= limit;
-        self.blocker = if stalled { None } else { Some((blocker, since)) };
+        self.blocker = if stalled { None } else { Some((blocker.cursor, since)) };
         if stalled {
-            core.pass_over(blocker);
+            core.pass_over(blocker.cursor);
         }
         stalled
     }

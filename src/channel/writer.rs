@@ -111,10 +111,16 @@ impl Writer {
     #[inline(never)]
     fn publish_slowly(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
         let mut published = self.mine().ok_or(TryPublishError::Inherited)?.try_publish(payload);
-        if published == Err(Refused::Full) && self.patience.glance(&mut self.core, self.shared.lives.as_ref()) {
+        if published == Err(Refused::Full) && self.is_helped() {
             published = self.core.try_publish(payload);
         }
         published.map_err(|refused| self.refused(refused, payload.len()))
+    }
+
+    /// There was no room: is there some now that a dead or stalled reader is out of the way? For whoever only tries.
+    #[cold]
+    fn is_helped(&mut self) -> bool {
+        self.patience.glance(&mut self.core, self.shared.lives.as_ref())
     }
 
     /// As [`publish`](Self::publish), for a limited time.
@@ -178,7 +184,10 @@ impl Writer {
 
     #[inline]
     fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
-        let reserved = self.mine().ok_or(TryPublishError::Inherited)?.reserve(len);
+        let mut reserved = self.mine().ok_or(TryPublishError::Inherited)?.reserve(len);
+        if matches!(reserved, Err(Refused::Full)) && self.is_helped() {
+            reserved = self.core.reserve(len);
+        }
         reserved.map_err(|refused| self.refused(refused, len))
     }
 
@@ -221,7 +230,11 @@ impl Writer {
     ) -> Result<usize, TryPublishError> {
         let mut count = 0;
         let counted = records.into_iter().inspect(|_| count += 1);
-        match self.batch(counted, |_, error, _| Err(error)) {
+        let helped = |writer: &mut Writer, error, _| {
+            // Not more often than once a millisecond, so this ends.
+            if error == TryPublishError::Full && writer.is_helped() { Ok(()) } else { Err(error) }
+        };
+        match self.batch(counted, helped) {
             Ok(count) => Ok(count),
             Err(TryPublishError::Full) => Ok(count - 1),
             Err(error) => Err(error),
@@ -274,13 +287,15 @@ impl Writer {
     }
 
     /// Readers that hold a slot: all lossless ones, and the lossy ones that found a slot free. One load per slot. May be
-    /// out of date at once; a reader whose open has returned is counted until it is dropped.
+    /// out of date at once; a reader whose open has returned is counted until it is dropped, or, if it died, until somebody
+    /// needs its slot or [waits for readers](Self::wait_for_readers).
     #[must_use]
     pub fn reader_count(&self) -> u64 {
         self.core.reader_count()
     }
 
-    /// Waits until at least `n` readers are there, so that no early record is missed by one of them.
+    /// Waits until at least `n` readers are there, so that no early record is missed by one of them. Only living ones count,
+    /// where that can be seen: not on the heap.
     ///
     /// # Errors
     /// [`WaitForReadersError`] with the number found.
@@ -288,9 +303,16 @@ impl Writer {
         let deadline = Instant::now().checked_add(timeout);
         let mut waiting = self.pace.wait(0, deadline);
         loop {
-            let found = self.reader_count();
+            let mut found = self.reader_count();
             if found >= n {
-                return Ok(());
+                // Do they live?
+                if let Some(lives) = &self.shared.lives {
+                    self.core.reap_all(|slot| lives.lock_slot(slot));
+                    found = self.reader_count();
+                }
+                if found >= n {
+                    return Ok(());
+                }
             }
             match waiting.step() {
                 Step::Poll(_) => std::hint::spin_loop(),
@@ -357,21 +379,22 @@ impl Writer {
         let mut waiting = self.pace.wait(0, deadline);
         loop {
             let polls = match waiting.step() {
-                Step::Poll(most) => most,
+                Step::Poll(most) => {
+                    // Who only polls looks, too.
+                    self.patience.glance(&mut self.core, self.shared.lives.as_ref());
+                    most
+                }
                 Step::Park(slice) => {
                     if !self.patience.look(&mut self.core, self.shared.lives.as_ref()) {
-                        // Nobody wakes the writer when a reader dies.
-                        let slice = if self.shared.lives.is_some() { slice.min(WATCH) } else { slice };
+                        // Nobody wakes the writer when a reader dies, or has stalled for too long.
+                        let watched = self.patience.watches(self.shared.lives.as_ref());
+                        let slice = if watched { slice.min(WATCH) } else { slice };
                         self.core.park_for_room(len, slice);
                     }
                     1
                 }
                 Step::TimedOut => return Err(PublishTimeoutError::Timeout),
             };
-            if polls > 1 {
-                // Who only polls looks, too.
-                self.patience.glance(&mut self.core, self.shared.lives.as_ref());
-            }
             for _ in 0..polls {
                 // Announces and scans; the attempt that follows then costs next to nothing.
                 if !matches!(self.core.reserve(len), Err(Refused::Full)) {

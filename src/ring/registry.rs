@@ -42,23 +42,28 @@ impl<M: Memory> Registry<M> {
 
     /// Readers that hold a slot. May be out of date at once; a reader whose open has returned is counted, if it got a slot.
     pub fn count(&self) -> u64 {
-        let held = |&index: &u64| {
-            // Relaxed: a count, nothing is read through it.
+        self.held().count() as u64
+    }
+
+    /// The slots that have a reader, alive or dead.
+    pub(super) fn held(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.layout.reader_slots).filter(|&index| {
+            // Relaxed: nothing is read through it.
             let state = self.memory.load(self.layout.slot_state(index), Relaxed, Site::SlotStateLook);
             state == LOSSLESS || state == PRESENT
-        };
-        (0..self.layout.reader_slots).filter(held).count() as u64
+        })
     }
 
     /// The smallest cursor that holds the writer at `position` back, if any: the scan of the slow path. A cursor that no
-    /// honest reader can have, or one that `limit` has passed already (an evicted reader's), is ignored, and so is the
-    /// slot that is passed over.
+    /// honest reader can have, or one that `limit` has passed already (an evicted reader's), is ignored, and so is one
+    /// that is passed over, whoever holds it: all that stand there have stood there as long as the one that was seen
+    /// (nobody joins at a cursor that holds the writer back, because what is announced lies beyond its reach).
     pub(super) fn smallest_cursor(
         &self,
         position: u64,
         limit: u64,
         capacity: u64,
-        passed_over: Option<Blocker>,
+        passed_over: Option<u64>,
     ) -> Option<Blocker> {
         // Relaxed: raised before the joiner's fence, so the writer's fence (P3) covers it like the slot itself.
         let mark = self.memory.load(self.layout.high_water(), Relaxed, Site::HighWaterLook);
@@ -73,9 +78,8 @@ impl<M: Memory> Registry<M> {
             let cursor = self.memory.load(self.layout.slot_cursor(slot), Acquire, Site::SlotCursorLook);
             // No sum with it may overflow.
             let honest = cursor <= position && position - cursor <= capacity && limit - cursor <= capacity;
-            let blocker = Blocker { slot, cursor };
-            if honest && passed_over != Some(blocker) && smallest.is_none_or(|least| cursor < least.cursor) {
-                smallest = Some(blocker);
+            if honest && passed_over != Some(cursor) && smallest.is_none_or(|least| cursor < least.cursor) {
+                smallest = Some(Blocker { slot, cursor });
             }
         }
         smallest
@@ -109,11 +113,13 @@ impl<M: Memory> Registry<M> {
         None
     }
 
-    /// Frees a slot whose dead owner's lock the caller holds. False if it was no lossless one.
+    /// Frees a slot whose dead owner's lock the caller holds. False if it is free.
     pub(super) fn reap(&self, index: u64) -> bool {
-        // The owner's loads are over, as it is: the end of a process is an edge of its own.
         let state = self.layout.slot_state(index);
-        self.memory.compare_exchange(state, LOSSLESS, FREE, Site::SlotReap).is_ok()
+        // Relaxed: a guess, which the exchange confirms.
+        let found = self.memory.load(state, Relaxed, Site::SlotStateLook);
+        // The owner's loads are over, as it is: the end of a process is an edge of its own.
+        found != FREE && self.memory.compare_exchange(state, found, FREE, Site::SlotReap).is_ok()
     }
 
     /// Makes a claimed slot a lossless one with a cursor. The caller's fence (P3) must follow.

@@ -101,8 +101,8 @@ pub struct Writer<M> {
     epoch: u64,
     /// Who held the writer back when it last looked.
     blocker: Option<Blocker>,
-    /// Leave this one out of the next scan.
-    passed_over: Option<Blocker>,
+    /// Leave this cursor out of the next scan.
+    passed_over: Option<u64>,
 }
 
 impl<M: Memory> Writer<M> {
@@ -370,10 +370,10 @@ impl<M: Memory> Writer<M> {
         self.blocker
     }
 
-    /// Goes on without this reader, at the next attempt: an eviction, unless it reads on before. Nothing is stored into the
-    /// slot, which stays its owner's; the reader finds out by the one rule.
-    pub fn pass_over(&mut self, blocker: Blocker) {
-        self.passed_over = Some(blocker);
+    /// Goes on without the readers that stand at this cursor, at the next attempt: an eviction, unless they read on before.
+    /// Nothing is stored into a slot, which stays its owner's; the reader finds out by the one rule.
+    pub fn pass_over(&mut self, cursor: u64) {
+        self.passed_over = Some(cursor);
     }
 
     /// Notes the writer's process id in the ring, for people.
@@ -382,9 +382,18 @@ impl<M: Memory> Writer<M> {
         self.ring.memory.store(self.ring.layout.writer_process(), process, Relaxed, Site::ModeStore);
     }
 
-    /// Frees the slot of a dead reader, whose lock the caller holds.
+    /// Frees the slot of a dead reader, whose lock the caller holds. False if it is free.
     pub fn reap(&mut self, slot: u64) -> bool {
         self.registry.reap(slot)
+    }
+
+    /// Frees the slots of all dead readers: those whose lock can be had.
+    pub fn reap_all<L>(&mut self, mut lock: impl FnMut(u64) -> Option<L>) {
+        for slot in self.registry.held() {
+            if let Some(_lock) = lock(slot) {
+                self.registry.reap(slot);
+            }
+        }
     }
 
     /// The sizes.

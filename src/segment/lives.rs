@@ -107,7 +107,6 @@ fn byte(kind: i32, at: i64) -> libc::flock {
 
 fn lock(file: BorrowedFd<'_>, at: i64) -> io::Result<Option<Lock>> {
     // An open file of its own: a received, inherited or shared one would share the lock.
-    let owner = (std::process::id(), fork::watch());
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let own = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
     match fcntl(&own, FcntlArg::F_OFD_SETLK(&byte(libc::F_WRLCK, at))) {
