@@ -201,35 +201,6 @@ fn writers_that_take_turns_meet_nothing_but_each_other() {
     }
 }
 
-/// Closed and opened again: nobody has died.
-#[test]
-fn a_ring_that_changes_hands_has_no_dead_writer() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("ring");
-    let open = || smallest().keep(true).open_or_create_file(&path);
-    let first = opened(&open);
-    let mut reader = smallest().lossy(true).open_file(&path).expect("a ring");
-    drop(first);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for _ in 0..2000 {
-                opened(&open).publish(b"mine").expect("room");
-            }
-            done.store(true, Relaxed);
-        });
-        while !done.load(Relaxed) {
-            let received = reader.try_recv();
-            if received == Err(TryRecvError::WriterDied) {
-                while !done.load(Relaxed) {
-                    std::thread::yield_now();
-                }
-                panic!("told that a writer died that has closed");
-            }
-        }
-    });
-}
-
 /// What is left when a writer, or a remove, is killed between two steps blocks no restart.
 #[test]
 fn half_removed_rings_are_created_anew() {

@@ -339,15 +339,12 @@ impl Reader {
             return false;
         }
         self.asked = Some(now);
-        let epoch = self.core.epoch();
-        if !lives.writer_is_dead() {
-            return false;
+        let died = self.core.outlives_writer(|| lives.writer_is_dead());
+        if died {
+            // Whoever comes next is asked at once.
+            self.asked = None;
         }
-        // Whoever comes next is asked at once.
-        self.asked = None;
-        // What it published, or that it closed, before it died is there by now. But a successor may have come meanwhile,
-        // and opened again what the one before has closed.
-        self.core.is_dry() && lives.writer_is_dead() && self.core.epoch() == epoch
+        died
     }
 }
 

@@ -398,8 +398,19 @@ impl<M: Memory> Reader<M> {
         self.header = DETOUR;
     }
 
+    /// Asked of a ring that was found empty: did its writer die, with everything read? `is_dead` asks whether there is none.
+    /// False also for one that has closed, and for one that has a successor.
+    pub fn outlives_writer(&mut self, mut is_dead: impl FnMut() -> bool) -> bool {
+        // Acquire, both: pairs with `EpochStore`; the successor's reopening.
+        let epoch = |reader: &Self| reader.ring.memory.load(reader.ring.layout.epoch(), Acquire, Site::EpochLook);
+        let before = epoch(self);
+        // What the dead one published, or that it closed, is there by now. But a successor may come any time, and opens what
+        // was closed: so once more.
+        is_dead() && self.is_dry() && is_dead() && epoch(self) == before
+    }
+
     /// Is there nothing to read, and nothing to tell? A loss that this finds is told by the next read.
-    pub fn is_dry(&mut self) -> bool {
+    fn is_dry(&mut self) -> bool {
         match self.read(|_, _, _| ()) {
             Err(Stop::Lagged(lost)) => {
                 self.owe(lost);
@@ -407,12 +418,6 @@ impl<M: Memory> Reader<M> {
             }
             found => matches!(found, Err(Stop::Empty)),
         }
-    }
-
-    /// Counts the writers of this ring: it changes when a successor takes over.
-    pub fn epoch(&self) -> u64 {
-        // Acquire: pairs with `EpochStore`; a successor's reopening.
-        self.ring.memory.load(self.ring.layout.epoch(), Acquire, Site::EpochLook)
     }
 
     /// Gives the slot back. The reader is done; called on drop by whoever owns it, but not in a forked child.
