@@ -46,7 +46,7 @@ impl Patience {
         let stalled = now.duration_since(since) >= limit;
         self.blocker = if stalled { None } else { Some((blocker.cursor, since)) };
         if stalled {
-            core.pass_over(blocker.cursor);
+            core.pass_over(blocker);
         }
         stalled
     }

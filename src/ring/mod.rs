@@ -66,10 +66,13 @@
 //! A dead process needs no pair: its lock, outside of the ring, orders its end before whoever takes it next.
 //!
 //! # Decisions
-//! * Readers do not look at the epoch: that a writer died is told by its lock, and a successor needs nothing from them. It
-//!   fences a writer that was cut off from its lease.
-//! * An eviction passes over a slot *with the cursor that was seen*, so that a reader that reads on, or a new one in
-//!   the same slot, is not meant.
+//! * Readers do not judge by the epoch: that a writer died is told by its lock, and a successor needs nothing from them. They only
+//!   see by it that a successor came while they asked. It fences a writer that was cut off from its lease.
+//! * An eviction passes over *the cursor that was seen*, so that a reader that reads on is not meant, and all who stall at one
+//!   place are: they have stood there as long as the first. Nobody can join there, because what is announced lies beyond
+//!   its reach.
+//! * Where the writer may evict, a reader stores its cursor with every record, so that the writer sees it read on; elsewhere once
+//!   per eighth of the ring.
 //! * `announced` and `limit` are stored only when they change. A writer that waits for room runs its slow path again and again,
 //!   and would take the line that every reader judges by away from them each time; what was stored earlier is before
 //!   the fence of P3 all the same.

@@ -370,10 +370,10 @@ impl<M: Memory> Writer<M> {
         self.blocker
     }
 
-    /// Goes on without the readers that stand at this cursor, at the next attempt: an eviction, unless they read on before.
+    /// Goes on without the readers that stand where this one was seen, at the next attempt: an eviction, unless they read on before.
     /// Nothing is stored into a slot, which stays its owner's; the reader finds out by the one rule.
-    pub fn pass_over(&mut self, cursor: u64) {
-        self.passed_over = Some(cursor);
+    pub fn pass_over(&mut self, blocker: Blocker) {
+        self.passed_over = Some(blocker.cursor);
     }
 
     /// Notes the writer's process id in the ring, for people.
