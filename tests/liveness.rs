@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use shmcast::{CreateError, Options, RecvTimeoutError, TryRecvError, WaitStrategy, Writer};
+use shmcast::{CreateError, OpenError, Options, RecvTimeoutError, TryRecvError, WaitStrategy, Writer};
 use support::{Child, heap, hear, on_every_kind, record_of, role, say, smallest, unique_name};
 
 const BOUND: u64 = 300;
@@ -19,6 +19,19 @@ fn a_child_plays_its_role() {
     let Some((role, arguments)) = role() else { return };
     let path = Path::new(arguments.first().map_or("", String::as_str));
     let options = match role.as_str() {
+        "joins without a descriptor left" => {
+            let writer = smallest().create_file(path).unwrap_or_else(|error| panic!("{error}"));
+            let none = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the call only reads the value that it is given.
+            assert_eq!(unsafe { nix::libc::setrlimit(nix::libc::RLIMIT_NOFILE, &raw const none) }, 0);
+            match Options::new().join(&writer.subscriber()) {
+                Err(OpenError::Io { source, .. }) => {
+                    say(format_args!("refused {}", source.raw_os_error().unwrap_or(0)))
+                }
+                other => panic!("{other:?}"),
+            }
+            return;
+        }
         "creates, then waits" => {
             let _writer = smallest().keep(true).create_file(path).unwrap_or_else(|error| panic!("{error}"));
             say("created");
@@ -163,6 +176,15 @@ fn dead_readers_are_not_waited_for_as_if_they_were_there() {
         let _second = joined(&directory, role);
         writer.wait_for_readers(1, LIMIT).expect("it is there");
     }
+}
+
+#[test]
+fn a_reader_that_cannot_lock_a_slot_is_told_why() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("ring");
+    let mut child = Child::start("joins without a descriptor left", &[path.to_str().expect("UTF-8")]);
+    assert_eq!(child.expect_numbers("refused"), [nix::libc::EMFILE as u64], "and not that all slots are taken");
+    child.finish();
 }
 
 // ---- writers that come and go ----

@@ -291,7 +291,8 @@ fn words_that_no_writer_leaves_are_refused() {
     for value in [0, 1, 8, u64::MAX, 1 << 63, (1 << 63) - 8] {
         let _ = damaged(|layout| layout.head_cell(0), value);
         let _ = damaged(|layout| layout.head_cell(1), value);
-        let _ = damaged(|layout| layout.announced(), value);
+        let announced = damaged(RingLayout::announced, value);
+        assert!(announced.is_err(), "announced {value:#x}: {announced:?}");
         let limit = damaged(RingLayout::limit, value);
         assert!(limit.is_err(), "limit {value:#x}: {limit:?}");
     }

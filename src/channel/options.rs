@@ -363,8 +363,9 @@ impl Options {
         let process = u64::from(std::process::id());
         let slots = ring.layout().geometry.reader_slots;
         let (start, orphans) = (self.start, shared.lives.is_some());
+        let mut failed = None;
         let lock = |slot| match &shared.lives {
-            Some(lives) => lives.lock_slot(slot).map(Some),
+            Some(lives) => lives.lock_slot(slot).unwrap_or_else(|error| failed.replace(error).and(None)).map(Some),
             None => Some(None),
         };
         let joined = if self.lossy {
@@ -375,7 +376,11 @@ impl Options {
             ring::Reader::join_lossless_owned(ring, registry, start, registered, process, orphans, lock)
         };
         let (mut core, lock) = joined.map_err(|error| match error {
-            JoinError::NoFreeSlot => OpenError::NoFreeSlot { slots },
+            JoinError::NoFreeSlot => match failed.take() {
+                // Perhaps one is free, but could not be taken.
+                Some(source) => OpenError::Io { path: shared.path.clone(), doing: "lock a reader slot of", source },
+                None => OpenError::NoFreeSlot { slots },
+            },
             JoinError::SequenceGone { oldest } => OpenError::SequenceGone { wanted: self.wanted(), oldest },
             JoinError::SequenceNotYet { next } => OpenError::SequenceNotYet { wanted: self.wanted(), next },
             JoinError::Busy => OpenError::Busy,

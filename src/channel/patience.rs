@@ -35,7 +35,7 @@ impl Patience {
         let now = Instant::now();
         self.looked = Some(now);
         // Its lock can be had: it is dead. Held meanwhile, so that nobody joins in this slot.
-        if let Some(_lock) = lives.and_then(|lives| lives.lock_slot(blocker.slot)) {
+        if let Some(_lock) = lives.and_then(|lives| lives.lock_dead_slot(blocker.slot)) {
             return core.reap(blocker.slot);
         }
         let Some(limit) = self.limit else { return false };

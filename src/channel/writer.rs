@@ -307,7 +307,7 @@ impl Writer {
             if found >= n {
                 // Do they live?
                 if let Some(lives) = &self.shared.lives {
-                    self.core.reap_all(|slot| lives.lock_slot(slot));
+                    self.core.reap_all(|slot| lives.lock_dead_slot(slot));
                     found = self.reader_count();
                 }
                 if found >= n {

@@ -40,7 +40,7 @@ impl<M: Memory> Writer<M> {
         // Relaxed, both: who held the lease before is gone, and the lease's own order covers all that it stored.
         let limit = ring.memory.load(ring.layout.limit(), Relaxed, Site::RecoverLimit);
         let announced = ring.memory.load(ring.layout.announced(), Relaxed, Site::RecoverLimit);
-        let (head, start) = newer_head(&ring, limit).ok_or(TakeOverError::NoHeadCell)?;
+        let (head, start) = newer_head(&ring, limit, announced).ok_or(TakeOverError::NoHeadCell)?;
         let here = end_of_chain(&ring, start, limit)?;
         // Relaxed: as above.
         let epoch = ring.memory.load(ring.layout.epoch(), Relaxed, Site::EpochLook).wrapping_add(1);
@@ -59,11 +59,12 @@ impl<M: Memory> Writer<M> {
     }
 }
 
-/// The newer of the head cells that can be: index and content.
-fn newer_head<M: Memory>(ring: &Ring<M>, limit: u64) -> Option<(usize, Boundary)> {
+/// The newer of the head cells that can be: index and content. Neither `limit` nor what is announced is ever a ring beyond it:
+/// else no reader could read or join any more.
+fn newer_head<M: Memory>(ring: &Ring<M>, limit: u64, announced: u64) -> Option<(usize, Boundary)> {
     (0..2)
         .filter_map(|index| Some((index, cell::read(&ring.memory, ring.layout.head_cell(index))?)))
-        .filter(|&(_, boundary)| is_valid(ring, boundary, limit))
+        .filter(|&(_, boundary)| is_valid(ring, boundary, limit) && is_valid(ring, boundary, announced))
         .max_by_key(|(_, boundary)| boundary.position)
 }
 

@@ -84,11 +84,16 @@ impl Lives {
         i64::try_from(slot).is_ok_and(|slot| is_free(self.registry.as_fd(), SLOTS_AT + slot))
     }
 
-    /// Takes the lock of a reader slot; none if its owner lives, or the system refuses. Some microseconds.
-    pub(crate) fn lock_slot(&self, slot: u64) -> Option<Lock> {
-        let at = SLOTS_AT + i64::try_from(slot).ok()?;
+    /// Takes the lock of a reader slot; none if its owner lives. Some microseconds.
+    pub(crate) fn lock_slot(&self, slot: u64) -> io::Result<Option<Lock>> {
+        let at = SLOTS_AT + i64::try_from(slot).map_err(io::Error::other)?;
         // A look first: in a search most are taken.
-        if is_free(self.registry.as_fd(), at) { lock(self.registry.as_fd(), at).ok().flatten() } else { None }
+        if is_free(self.registry.as_fd(), at) { lock(self.registry.as_fd(), at) } else { Ok(None) }
+    }
+
+    /// Takes the lock of a reader slot whose owner is dead; none if it lives, or the system refuses.
+    pub(crate) fn lock_dead_slot(&self, slot: u64) -> Option<Lock> {
+        self.lock_slot(slot).ok().flatten()
     }
 
     fn writer(&self) -> Option<(BorrowedFd<'_>, i64)> {
@@ -142,10 +147,10 @@ mod tests {
         let writer = lives.lock_writer().expect("a lock").expect("free");
         assert!(!lives.writer_is_dead());
         assert!(lives.lock_writer().expect("an answer").is_none());
-        let slots = [0, 1, 1023].map(|slot| lives.lock_slot(slot).expect("free"));
-        assert!(lives.lock_slot(1).is_none());
+        let slots = [0, 1, 1023].map(|slot| lives.lock_dead_slot(slot).expect("free"));
+        assert!(lives.lock_dead_slot(1).is_none());
         drop(slots);
-        assert!(lives.lock_slot(1).is_some());
+        assert!(lives.lock_dead_slot(1).is_some());
         assert!(!lives.writer_is_dead(), "each byte for itself");
         drop(writer);
         assert!(lives.writer_is_dead());

@@ -202,7 +202,7 @@ mod tests {
         drop(make("orphaned"));
         drop(make("awaited"));
         let reader = directory::open_in(&rings, "awaited").unwrap_or_else(|error| panic!("{error}"));
-        let lock = reader.lives.as_ref().and_then(|lives| lives.lock_slot(1)).expect("a free slot");
+        let lock = reader.lives.as_ref().and_then(|lives| lives.lock_dead_slot(1)).expect("a free slot");
         fs::create_dir(rings.join("foreign")).expect("a directory");
         assert_eq!(state(&rings, "live"), Some(RingState::Live { process: 0 }));
         assert_eq!(state(&rings, "closed"), Some(RingState::Closed));
