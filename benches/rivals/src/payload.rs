@@ -77,7 +77,7 @@ mod tests {
         (0..records).fold(0u64, |total, sequence| {
             payload.fill(sequence);
             assert_eq!(payload.sum(), sum(payload.as_ref()));
-            total.wrapping_add(Payload::fill_in(&mut MaybeUninit::uninit(), sequence).sum())
+            total.wrapping_add(Payload::<WORDS>::fill_in(&mut MaybeUninit::uninit(), sequence).sum())
         })
     }
 

@@ -102,12 +102,15 @@ impl Batches for Chunks {
 
     #[inline(always)]
     fn receive_batch<const W: usize>(reader: &mut Self::Reader<W>, most: usize) -> (usize, u64) {
-        while reader.is_empty() {
-            spin_loop();
-        }
         // What is known to be there is enough; else what there is by now.
-        let known = reader.cached_slots();
-        let count = if known < most { reader.slots().min(most) } else { most };
+        let count = loop {
+            let known = reader.cached_slots();
+            let count = if known < most { reader.slots().min(most) } else { most };
+            if count > 0 {
+                break count;
+            }
+            spin_loop();
+        };
         let chunk = reader.read_chunk(count).expect("not fewer than there were");
         let (one, two) = chunk.as_slices();
         let total = one.iter().chain(two).fold(0u64, |total, payload| total.wrapping_add(payload.sum()));
