@@ -21,8 +21,8 @@ pub(crate) struct Found {
     pub(crate) position: u64,
 }
 
-/// Judges one image of a killed writer, in place: readers find a prefix without being told of any death, the successor goes on behind
-/// it, and the same reader reads on. `least` records were reported as committed, `most` were begun.
+/// Judges one image of a killed writer, in place: readers find a prefix without being told of any death, the successor goes
+/// on behind it, and the same reader reads on. `least` records were reported as committed, `most` were begun.
 pub(crate) fn writer(image: &mut Image, plan: &Plan, least: u64, most: u64) -> Result<Found, String> {
     let copy = &image.copy;
     let limit = copy.limit();
@@ -110,8 +110,8 @@ pub(crate) fn read_on<'a>(
     }
 }
 
-/// Every record that the writer may not have overwritten, by the plan alone and without any code of the library's: a lossless reader may
-/// stand before any of them.
+/// Every record that the writer may not have overwritten, by the plan alone and without any code of the library's: a lossless
+/// reader may stand before any of them.
 fn whole(copy: &Segments, plan: &Plan, records: u64, limit: u64) -> Result<(), String> {
     let floor = limit.saturating_sub(CAPACITY);
     let data = copy.layouts.0.data();
@@ -132,8 +132,9 @@ fn whole(copy: &Segments, plan: &Plan, records: u64, limit: u64) -> Result<(), S
     Ok(())
 }
 
-/// Judges one image in which a reader was killed: the writer goes on for more than a lap once the slots of the dead are freed, other
-/// readers lose nothing, and every slot can be had again. Says whether a slot had to be freed; with `reaps` unset none is, a control.
+/// Judges one image in which a reader was killed: the writer goes on for more than a lap once the slots of the dead are
+/// freed, other readers lose nothing, and every slot can be had again. Says whether a slot had to be freed; with `reaps`
+/// unset none is, a control.
 pub(crate) fn reader(image: &mut Image, records: u64, reaps: bool) -> Result<bool, String> {
     let copy = &image.copy;
     let (ring, registry) = copy.views();

@@ -1,5 +1,5 @@
-//! A reader that is stopped at each instruction of a receive while the writer laps it: nothing torn, every loss counted, and the call
-//! ends within a bounded number of instructions.
+//! A reader that is stopped at each instruction of a receive while the writer laps it: nothing torn, every loss counted, and
+//! the call ends within a bounded number of instructions.
 
 use std::path::Path;
 use std::time::Duration;

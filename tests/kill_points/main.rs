@@ -7,11 +7,11 @@
 //!                 runs the shipped readers and the shipped take-over on them  (`judge`)
 //!                 compares every byte with what the script must have written  (`plan`)
 //! ```
-//! The images show the words as the processor has them in order: who is killed has his stores drained. What weaker orders would do is
-//! the models' business (`loom-tests`).
+//! The images show the words as the processor has them in order: who is killed has his stores drained. What weaker orders
+//! would do is the models' business (`loom-tests`).
 //!
-//! `SHMCAST_KILL_POINTS` says how many kill points of writers at least (700,000 by default). The whole sweep, of 13 million, takes minutes:
-//! `SHMCAST_KILL_POINTS=whole cargo test --test kill_points -- --show-output`.
+//! `SHMCAST_KILL_POINTS` says how many kill points of writers at least (700,000 by default). The whole sweep, of 13 million,
+//! takes minutes: `SHMCAST_KILL_POINTS=whole cargo test --test kill_points -- --show-output`.
 #![cfg(target_arch = "x86_64")] // Where the kernel steps in hardware; the protocol is the same elsewhere.
 
 mod image;

@@ -289,8 +289,8 @@ impl Plan {
     }
 }
 
-/// Payloads that can be told apart and look like headers wherever they can: every third record is made of words that would pass for
-/// commit words, every third of words that would pass for pads.
+/// Payloads that can be told apart and look like headers wherever they can: every third record is made of words that would
+/// pass for commit words, every third of words that would pass for pads.
 pub(crate) fn payload(sequence: u64, len: usize) -> Vec<u8> {
     let mut random = Random(sequence ^ 0x5EED);
     let word = |mixed: u64| match sequence % 3 {
