@@ -206,8 +206,16 @@ fn real_kills_leave_what_the_images_say() {
             let kill_at = 11 + 17 * n as u64;
             readers += u64::from(readers::sweep(scenario, true, Some(kill_at))?.count.points == kill_at);
         }
-        assert!(writers > 12 && readers > 12, "{writers} writers, {readers} readers");
-        Ok(format!("{writers} of writers, {readers} of readers"))
+        // And in the middle of `open_or_create_file`.
+        let mut successors = 0;
+        for n in 0..8 {
+            let scenario = Scenario { size: 65, alignment: 8, audience: Audience::Poller, room: 64, turn: 0 };
+            let plan = Plan::of(scenario, &[Operation::TakeOver, Operation::Publish]);
+            let mut also = Also { kill_at: Some(700 + 4001 * n), ..Also::default() };
+            successors += u64::from(writers::sweep(&plan, &mut also)?.points == 700 + 4001 * n);
+        }
+        assert!(writers > 12 && readers > 12 && successors > 4, "{writers} {readers} {successors}");
+        Ok(format!("{writers} of writers, {successors} of successors, {readers} of readers"))
     });
 }
 
