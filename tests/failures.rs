@@ -266,8 +266,7 @@ fn a_second_ring_beside_the_first_is_not_mistaken_for_it() {
 #[test]
 fn another_user_gets_what_the_modes_allow() {
     if !geteuid().is_root() {
-        println!("SKIPPED: only root can become somebody else");
-        return;
+        return support::skipped("only root can become somebody else");
     }
     let directory = directory();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("our directory");
@@ -374,7 +373,10 @@ fn a_full_file_system_is_an_error_and_never_a_bus_error() {
     let mut child = Child::start("full tmpfs", &[directory.path().to_str().expect("UTF-8")]);
     let answer = child.expect("full tmpfs:");
     child.finish();
-    println!("{answer}");
+    match answer.strip_prefix("SKIPPED: ") {
+        Some(why) => support::skipped(why),
+        None => println!("{answer}"),
+    }
 }
 
 /// In a mount namespace of its own, where it may mount what it likes.
