@@ -1,5 +1,7 @@
 //! What a ring says of its values, and who may open it.
 
+use std::os::fd::AsFd;
+
 use super::*;
 
 #[test]
@@ -74,6 +76,31 @@ fn raw_and_typed_rings_are_not_taken_for_each_other() {
     let mut again = bytes.resubscribe().expect("a reader");
     writer.publish(&tick(1)).expect("room");
     assert_eq!(again.recv().expect("a record").payload, bytemuck::bytes_of(&tick(1)));
+}
+
+#[test]
+fn a_ring_of_every_kind_says_what_its_values_are() {
+    type Made = (TypedWriter<Tick>, Box<dyn Fn() -> Result<TypedReader<Tick>, OpenError>>);
+    fn check((mut writer, open): Made) {
+        let mut reader = open().expect("a reader");
+        writer.publish(&tick(0)).expect("room");
+        assert_eq!(reader.recv().map(|record| record.value), Ok(tick(0)));
+        assert_eq!(reader.as_bytes().payload_schema(), PayloadSchema::of::<Tick>());
+    }
+    let typed = || smallest().typed::<Tick>();
+    let (name, posix) = (unique_name("kinds"), unique_name("kinds"));
+    let key = shmcast::SysvKey::new(support::guard::fresh_key());
+    check((typed().create(&name).expect("named"), Box::new(move || typed().open(&name))));
+    check((typed().create_posix(&posix).expect("POSIX"), Box::new(move || typed().open_posix(&posix))));
+    check((typed().create_sysv(key).expect("System V"), Box::new(move || typed().open_sysv(key))));
+    let anonymous = typed().create_anonymous().expect("anonymous");
+    let subscriber = anonymous.subscriber();
+    check((anonymous, Box::new(move || TypedReader::join(&subscriber))));
+    let memfd = typed().create_memfd().expect("memfd");
+    let handed_out = memfd.as_bytes().descriptors().expect("a memfd");
+    let [ring, registry] =
+        [handed_out.ring, handed_out.registry].map(|file| file.try_clone_to_owned().expect("a copy"));
+    check((memfd, Box::new(move || typed().open_descriptors(ring.as_fd(), Some(registry.as_fd())))));
 }
 
 #[test]

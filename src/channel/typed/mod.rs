@@ -14,6 +14,7 @@
 //! a constant: a reader compares the header with it and copies straight on, and a record of any other length (which no
 //! typed writer publishes) is [`Invalid`](crate::RecvError::Invalid).
 
+mod kinds;
 mod options;
 mod reader;
 mod writer;

@@ -99,7 +99,7 @@ impl<T: Schema + NoUninit> TypedOptions<T> {
     }
 
     /// The `create` calls here differ from those of [`Options`] in nothing else.
-    fn create_with(
+    pub(super) fn create_with(
         &self,
         create: impl FnOnce(&Options) -> Result<Writer, CreateError>,
     ) -> Result<TypedWriter<T>, CreateError> {
@@ -133,7 +133,10 @@ impl<T: Schema + CheckedBitPattern> TypedOptions<T> {
     }
 
     /// The `open` calls here differ from those of [`Options`] in nothing else.
-    fn open_with(&self, open: impl FnOnce(&Options) -> Result<Reader, OpenError>) -> Result<TypedReader<T>, OpenError> {
+    pub(super) fn open_with(
+        &self,
+        open: impl FnOnce(&Options) -> Result<Reader, OpenError>,
+    ) -> Result<TypedReader<T>, OpenError> {
         open(&self.options).map(TypedReader::new)
     }
 }
