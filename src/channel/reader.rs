@@ -443,7 +443,11 @@ impl Iterator for Iter<'_> {
         let result = self.reader.recv();
         self.done = matches!(
             result,
-            Err(RecvError::Closed | RecvError::WriterDied | RecvError::Evicted | RecvError::Corrupt { .. })
+            Err(RecvError::Closed
+                | RecvError::WriterDied
+                | RecvError::Inherited
+                | RecvError::Evicted
+                | RecvError::Corrupt { .. })
         );
         if result == Err(RecvError::Closed) { None } else { Some(result) }
     }
@@ -469,6 +473,7 @@ impl Iterator for TryIter<'_> {
             Err(TryRecvError::Empty
                 | TryRecvError::Closed
                 | TryRecvError::WriterDied
+                | TryRecvError::Inherited
                 | TryRecvError::Evicted
                 | TryRecvError::Corrupt { .. })
         );
