@@ -108,7 +108,15 @@ impl Bench {
         };
         let start = start / alignment * alignment;
         let reader_slots = u64::from(slots % 5);
-        let geometry = Geometry { capacity, blocks, alignment, reader_slots, start, may_evict: false, payload: PayloadType::default() };
+        let geometry = Geometry {
+            capacity,
+            blocks,
+            alignment,
+            reader_slots,
+            start,
+            may_evict: false,
+            payload: PayloadType::default(),
+        };
         let ring_layout = RingLayout::new(geometry, 7).unwrap_or_else(|error| panic!("{error}"));
         let registry_layout = RegistryLayout::new(reader_slots, 7);
         let (ring, registry) = (Guarded::zeroed(ring_layout.length), Guarded::zeroed(registry_layout.length));
