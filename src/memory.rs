@@ -232,6 +232,7 @@ impl Memory for Mapped {
     #[inline]
     fn compare_exchange(&self, at: Word, current: u64, new: u64, _: Site) -> Result<u64, u64> {
         let cell = self.cell(at, self.writable).ok_or(0u64)?;
+        // As the trait promises: acquire-release takes a slot over from its last owner (P12) and shows it to the next.
         cell.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
     }
 
@@ -255,6 +256,7 @@ impl Memory for Mapped {
     #[inline(always)]
     fn light_barrier(&self, mode: Barrier, _: Site) {
         match mode {
+            // SeqCst for the compiler alone: the sleeper's membarrier makes the processor's part (P7, P9).
             Barrier::Asymmetric => core::sync::atomic::compiler_fence(Ordering::SeqCst),
             Barrier::Fence => full_fence(),
         }
@@ -323,6 +325,7 @@ impl Memory for Mapped {
 #[cold]
 #[inline(never)]
 fn full_fence() {
+    // SeqCst (P7, P9): store before load, which nothing weaker orders.
     core::sync::atomic::fence(Ordering::SeqCst);
 }
 

@@ -441,14 +441,7 @@ impl Iterator for Iter<'_> {
             return None;
         }
         let result = self.reader.recv();
-        self.done = matches!(
-            result,
-            Err(RecvError::Closed
-                | RecvError::WriterDied
-                | RecvError::Inherited
-                | RecvError::Evicted
-                | RecvError::Corrupt { .. })
-        );
+        self.done = result.as_ref().is_err_and(|error| error.ends());
         if result == Err(RecvError::Closed) { None } else { Some(result) }
     }
 }
@@ -468,15 +461,7 @@ impl Iterator for TryIter<'_> {
             return None;
         }
         let result = self.reader.try_recv();
-        self.done = matches!(
-            result,
-            Err(TryRecvError::Empty
-                | TryRecvError::Closed
-                | TryRecvError::WriterDied
-                | TryRecvError::Inherited
-                | TryRecvError::Evicted
-                | TryRecvError::Corrupt { .. })
-        );
+        self.done = result.as_ref().is_err_and(|error| error.ends());
         if matches!(result, Err(TryRecvError::Empty | TryRecvError::Closed)) { None } else { Some(result) }
     }
 }

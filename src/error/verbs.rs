@@ -288,3 +288,32 @@ impl From<Stop> for TryRecvError {
         }
     }
 }
+
+impl TryRecvError {
+    /// Does an iteration over what is there end with this?
+    pub(crate) fn ends(&self) -> bool {
+        matches!(
+            self,
+            TryRecvError::Empty
+                | TryRecvError::Closed
+                | TryRecvError::WriterDied
+                | TryRecvError::Inherited
+                | TryRecvError::Evicted
+                | TryRecvError::Corrupt { .. }
+        )
+    }
+}
+
+impl RecvError {
+    /// Does an iteration end with this? The next receive would say the same.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(
+            self,
+            RecvError::Closed
+                | RecvError::WriterDied
+                | RecvError::Inherited
+                | RecvError::Evicted
+                | RecvError::Corrupt { .. }
+        )
+    }
+}

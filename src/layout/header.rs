@@ -231,6 +231,7 @@ impl RingLayout {
             memory.store(self.checkpoints.plus(block as usize * 2), CELL_OPEN, Relaxed, Site::CellPosition);
         }
         memory.store(self.checkpoint_at(start), start, Relaxed, Site::CellPosition);
+        // Relaxed, too, like everything before the magic word.
         for cell in 0..2 {
             memory.store(self.head_cell(cell), start, Relaxed, Site::CellPosition);
         }

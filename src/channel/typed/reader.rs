@@ -407,14 +407,7 @@ impl<T: Schema + CheckedBitPattern> Iterator for TypedIter<'_, T> {
             return None;
         }
         let result = self.reader.recv();
-        self.done = matches!(
-            result,
-            Err(RecvError::Closed
-                | RecvError::WriterDied
-                | RecvError::Inherited
-                | RecvError::Evicted
-                | RecvError::Corrupt { .. })
-        );
+        self.done = result.as_ref().is_err_and(|error| error.ends());
         if matches!(result, Err(RecvError::Closed)) { None } else { Some(result) }
     }
 }
@@ -435,15 +428,7 @@ impl<T: Schema + CheckedBitPattern> Iterator for TypedTryIter<'_, T> {
             return None;
         }
         let result = self.reader.try_recv();
-        self.done = matches!(
-            result,
-            Err(TryRecvError::Empty
-                | TryRecvError::Closed
-                | TryRecvError::WriterDied
-                | TryRecvError::Inherited
-                | TryRecvError::Evicted
-                | TryRecvError::Corrupt { .. })
-        );
+        self.done = result.as_ref().is_err_and(|error| error.ends());
         if matches!(result, Err(TryRecvError::Empty | TryRecvError::Closed)) { None } else { Some(result) }
     }
 }
