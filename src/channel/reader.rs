@@ -317,7 +317,7 @@ impl Reader {
         if waiting.is_some() && self.writer_died() {
             return Err(RecvTimeoutError::WriterDied);
         }
-        match waiting.get_or_insert_with(|| self.pace.wait(self.core.sequence(), deadline)).step() {
+        match waiting.get_or_insert_with(|| self.pace.wait_for_record(self.core.sequence(), deadline)).step() {
             Step::Poll(polls) => Ok(polls),
             Step::Park(slice) => {
                 // Nobody wakes a reader when the writer dies.

@@ -301,7 +301,7 @@ impl Writer {
     /// [`WaitForReadersError`] with the number found.
     pub fn wait_for_readers(&mut self, n: u64, timeout: Duration) -> Result<(), WaitForReadersError> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut waiting = self.pace.wait(0, deadline);
+        let mut waiting = self.pace.wait(deadline);
         loop {
             let mut found = self.reader_count();
             if found >= n {
@@ -376,7 +376,7 @@ impl Writer {
         if error != TryPublishError::Full {
             return Err(error.into());
         }
-        let mut waiting = self.pace.wait(0, deadline);
+        let mut waiting = self.pace.wait(deadline);
         loop {
             let polls = match waiting.step() {
                 Step::Poll(most) => {

@@ -1,13 +1,14 @@
 //! How a thread waits: spin, yield, or sleep on a futex.
 //!
 //! ```text
-//!   a receive finds nothing ──▶ back off, if it came at the end of a streak ──▶ poll, with a pause between two polls
+//!   a receive finds nothing ──▶ back off, if more comes for it (`back_off`) ──▶ poll, with a pause between two polls
 //!                                                                                  │ Spin: for ever
 //!                                                                                  │ Yield: then give the processor away
 //!                                                                                  └ Park: then sleep, a slice at a time
 //! ```
 //! The decisions of the sleeping protocol are the ring's (`ring::notify`); here are its pace and the system calls.
 
+mod back_off;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod membarrier;
@@ -15,6 +16,8 @@ pub(crate) mod membarrier;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::Backoff;
+
+use back_off::BackOff;
 
 /// What a blocking call does while there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,20 +42,12 @@ const POLLS_PER_STEP: u32 = 32;
 /// Steps before a parking waiter sleeps: about as long as a wake takes, which is the competitive choice.
 const STEPS_BEFORE_PARK: u32 = 32;
 
-/// From this many records without an empty poll on, a stream is a streak: an answer to a question is none.
-const STREAK: u64 = 4;
-/// Most pauses of the back-off after a streak, of one pause for each record. The more records one back-off lets come, the
-/// longer is the next: a stream of more than one record in a pause soon runs at the longest one, and an answer of several records
-/// to each question, of which no more come however long the pause, does not wait for long.
-const MOST_BACK_OFF: u64 = 256;
-
 /// The pace of one handle's waiting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     pub(crate) strategy: WaitStrategy,
     pub(crate) slice: Duration,
-    /// The sequence number at the last empty poll: what came since then is the streak.
-    streak_began: u64,
+    back_off: BackOff,
 }
 
 /// What to do before the next poll.
@@ -77,26 +72,24 @@ pub(crate) struct Waiting {
 
 impl Pace {
     pub(crate) fn new(strategy: WaitStrategy, slice: Duration) -> Pace {
-        Pace { strategy, slice, streak_began: 0 }
+        Pace { strategy, slice, back_off: BackOff::new() }
     }
 
-    /// Begins a wait, before the record with this sequence number. A reader that has caught up with a stream backs off before
-    /// it polls again: each poll takes the line that the writer is about to write away from it.
+    /// Begins a wait before the record with this sequence number. A reader that has caught up with a stream may back off
+    /// before it polls again.
     #[cold]
-    pub(crate) fn wait(&mut self, sequence: u64, deadline: Option<Instant>) -> Waiting {
-        let streak = sequence.wrapping_sub(self.streak_began);
-        self.streak_began = sequence;
-        for _ in 0..back_off(streak) {
+    pub(crate) fn wait_for_record(&mut self, sequence: u64, deadline: Option<Instant>) -> Waiting {
+        for _ in 0..self.back_off.pauses(sequence, Instant::now) {
             core::hint::spin_loop();
         }
+        self.wait(deadline)
+    }
+
+    /// Begins a wait.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Waiting {
         let Pace { strategy, slice, .. } = *self;
         Waiting { strategy, slice, deadline, steps: 0, backoff: Backoff::new() }
     }
-}
-
-/// Pauses before the first poll after a streak.
-fn back_off(streak: u64) -> u64 {
-    if streak < STREAK { 0 } else { streak.min(MOST_BACK_OFF) }
 }
 
 impl Waiting {
@@ -128,7 +121,7 @@ mod tests {
     use super::*;
 
     fn steps(strategy: WaitStrategy, deadline: Option<Instant>, most: u32) -> Vec<Step> {
-        let mut waiting = Pace::new(strategy, SLICE).wait(0, deadline);
+        let mut waiting = Pace::new(strategy, SLICE).wait(deadline);
         (0..most).map(|_| waiting.step()).collect()
     }
 
@@ -138,14 +131,6 @@ mod tests {
         let (first, last) = steps.split_at(STEPS_BEFORE_PARK as usize);
         assert!(first.iter().all(|step| *step == Step::Poll(POLLS_PER_STEP)));
         assert_eq!(last, [Step::Park(SLICE), Step::Park(SLICE)]);
-    }
-
-    #[test]
-    fn an_answer_of_several_records_does_not_wait_longer_than_it_takes_to_come() {
-        assert_eq!([0, 1, 2, STREAK - 1].map(back_off), [0; 4]);
-        // A pause takes as long as several records: more than one for each is time lost when no more come.
-        assert!((0..1000).all(|streak| back_off(streak) <= streak));
-        assert_eq!([MOST_BACK_OFF, MOST_BACK_OFF + 1, u64::MAX].map(back_off), [MOST_BACK_OFF; 3], "a stream");
     }
 
     #[test]
