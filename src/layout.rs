@@ -245,6 +245,8 @@ impl PayloadType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataArea {
     first: Word,
+    /// Behind the last one.
+    end: Word,
     mask: u64,
     alignment: u64,
     max_payload: u64,
@@ -253,7 +255,8 @@ pub struct DataArea {
 impl DataArea {
     pub(super) const fn new(first: Word, geometry: &Geometry) -> DataArea {
         let (mask, alignment, max_payload) = (geometry.capacity - 1, geometry.alignment, geometry.max_payload());
-        DataArea { first, mask, alignment, max_payload }
+        let end = first.plus((geometry.capacity / WORD_BYTES) as usize);
+        DataArea { first, end, mask, alignment, max_payload }
     }
 
     /// The word at a position.
@@ -282,6 +285,14 @@ impl DataArea {
     #[must_use]
     pub const fn record_size(self, len: usize) -> u64 {
         (RECORD_HEADER_BYTES + len as u64 + self.alignment - 1) & !(self.alignment - 1)
+    }
+
+    /// The last word that a record of this size may begin at.
+    #[inline(always)]
+    #[must_use]
+    pub const fn last_word_for(self, size: u64) -> Word {
+        // Saturating: the place of what fits nowhere is word 0, which is none of the data area.
+        Word(self.end.0.saturating_sub((size / WORD_BYTES) as usize))
     }
 
     /// Bytes from a position to the end of the data area.

@@ -45,6 +45,13 @@ impl Word {
     pub const fn plus(self, n: usize) -> Word {
         Word(self.0.wrapping_add(n))
     }
+
+    /// The word so many bytes behind it: a multiple of 8.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plus_bytes(self, bytes: u64) -> Word {
+        Word(self.0 + (bytes / 8) as usize)
+    }
 }
 
 /// How the fast side and the slow side of a store-load handshake are ordered.
@@ -183,7 +190,11 @@ impl Mapped {
     /// The address of `len` bytes from a word on, if they lie within the segment: for the one zero-copy door.
     #[inline(always)]
     pub(crate) fn bytes_at(&self, at: Word, len: usize) -> Option<NonNull<u8>> {
-        self.words_at(at, len, self.readable).map(NonNull::cast)
+        if at.0 > self.readable || len.div_ceil(8) > self.readable - at.0 {
+            return None;
+        }
+        // SAFETY: the word is one of the segment's, or the one behind it.
+        Some(unsafe { self.base.add(at.0) }.cast())
     }
 
     /// The atomic cell of a word, if it is one of the first `bound` words.
@@ -202,11 +213,11 @@ impl Mapped {
 
     /// The address of word `at`, if `len` bytes from there on lie within the first `bound` words.
     #[inline(always)]
-    fn words_at(&self, at: Word, len: usize, bound: usize) -> Option<NonNull<u64>> {
-        let within = at.0 <= bound && len <= (bound - at.0) * 8;
-        debug_assert!(within, "{len} bytes at word {} of {bound}", at.0);
-        // SAFETY: `bound` is at most `readable`, so the address is within the segment or just behind it.
-        within.then(|| unsafe { self.base.add(at.0) })
+    fn words_at(&self, at: Word, len: usize, bound: usize) -> Option<*mut u64> {
+        // One comparison: behind the last word there is room for nothing.
+        let within = len.div_ceil(8) <= bound.saturating_sub(at.0);
+        debug_assert!(within && at.0 <= bound, "{len} bytes at word {} of {bound}", at.0);
+        within.then(|| self.base.as_ptr().wrapping_add(at.0))
     }
 }
 
@@ -273,14 +284,14 @@ impl Memory for Mapped {
         let Some(to) = self.words_at(at, bytes.len(), self.writable) else { return };
         // SAFETY: by `words_at`, and because a segment is whole words, all words that the bytes touch lie within the
         // writable segment, which is alive and accessed only atomically; `bytes` is as long as it says.
-        unsafe { copy::words_in(to.as_ptr(), bytes.as_ptr(), bytes.len()) }
+        unsafe { copy::words_in(to, bytes.as_ptr(), bytes.len()) }
     }
 
     #[inline(always)]
     fn copy_out(&self, at: Word, bytes: &mut [u8]) {
         let Some(from) = self.words_at(at, bytes.len(), self.readable) else { return };
         // SAFETY: by `words_at`, all words that the bytes touch lie within the segment; `bytes` is as long as it says.
-        unsafe { copy::words_out(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) }
+        unsafe { copy::words_out(from, bytes.as_mut_ptr(), bytes.len()) }
     }
 
     #[inline]
@@ -290,7 +301,7 @@ impl Memory for Mapped {
         let start = bytes.len();
         let to = bytes.spare_capacity_mut().as_mut_ptr().cast();
         // SAFETY: by `words_at`, all words that the bytes touch lie within the segment; `reserve` made room for `len`.
-        unsafe { copy::words_out(from.as_ptr(), to, len) };
+        unsafe { copy::words_out(from, to, len) };
         // SAFETY: `words_out` initialised the `len` bytes behind `start`.
         unsafe { bytes.set_len(start + len) };
     }

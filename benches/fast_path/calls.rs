@@ -2,14 +2,15 @@
 
 use std::hint::black_box;
 
-use shmcast::{Options, Reader, Writer};
+use shmcast::{Options, Reader, Schema, TypedReader, TypedWriter, Writer};
 
 /// Calls that are counted. So few that none of the ring's marks is passed: see [`Ring`].
 pub(crate) const CALLS: u64 = 100;
 
-/// For each size: one publish, one claim, one receive into a buffer, one borrowed receive. Lengths are known to the compiler.
+/// For each size: one publish, one claim, one receive into a buffer, one borrowed receive; the same of a value. Lengths are
+/// known to the compiler.
 macro_rules! calls {
-    ($($size:literal $publish:ident $claim:ident $copy:ident $borrow:ident)*) => {
+    ($($size:literal $publish:ident $claim:ident $copy:ident $borrow:ident $publish_value:ident $copy_value:ident)*) => {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
@@ -36,11 +37,26 @@ macro_rules! calls {
             fn $borrow(reader: &mut Reader) -> Option<u8> {
                 reader.recv_ref().ok().and_then(|record| record.first_chunk::<$size>().map(|payload| payload[$size - 1]))
             }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            fn $publish_value(writer: &mut TypedWriter<[u64; $size / 8]>, value: &[u64; $size / 8]) -> Option<u64> {
+                writer.publish(value).ok()
+            }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            fn $copy_value(reader: &mut TypedReader<[u64; $size / 8]>, value: &mut [u64; $size / 8]) -> Option<u64> {
+                reader.recv_into(value).ok()
+            }
         )*
 
         /// The functions' names.
         pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-            [$(stringify!($publish)),*, $(stringify!($claim)),*, $(stringify!($copy)),*, $(stringify!($borrow)),*].into_iter()
+            [
+                $(stringify!($publish)),*, $(stringify!($claim)),*, $(stringify!($copy)),*, $(stringify!($borrow)),*,
+                $(stringify!($publish_value)),*, $(stringify!($copy_value)),*
+            ].into_iter()
         }
 
         /// Calls one of them [`CALLS`] times.
@@ -50,6 +66,18 @@ macro_rules! calls {
         pub(crate) fn run(name: &str) -> Result<(), String> {
             let mut done = 0;
             $(
+                if [stringify!($publish_value), stringify!($copy_value)].contains(&name) {
+                    let (mut writer, mut reader) = values::<[u64; $size / 8]>(&[1; $size / 8])?;
+                    let mut value = [7; $size / 8];
+                    if name == stringify!($publish_value) {
+                        done = (0..CALLS).filter_map(|_| $publish_value(&mut writer, black_box(&value))).count();
+                    } else {
+                        (0..=CALLS).try_for_each(|_| writer.publish(&[9; $size / 8]).map(|_| ())).map_err(text)?;
+                        done = (0..CALLS).filter_map(|_| $copy_value(&mut reader, black_box(&mut value))).count();
+                        assert_eq!(value, [9; $size / 8]);
+                    }
+                    return if done as u64 == CALLS { Ok(()) } else { Err(format!("{done} calls of {name} worked")) };
+                }
                 let mut ring = Ring::new($size)?;
                 let payload = [7; $size];
                 if name == stringify!($publish) {
@@ -58,7 +86,7 @@ macro_rules! calls {
                     done = (0..CALLS).filter_map(|_| $claim(&mut ring.writer, black_box(&payload))).count();
                 } else {
                     // One more than is received, so that the ring does not run dry.
-                    (0..=CALLS).try_for_each(|_| ring.writer.publish(&payload).map(|_| ())).map_err(|e| e.to_string())?;
+                    (0..=CALLS).try_for_each(|_| ring.writer.publish(&payload).map(|_| ())).map_err(text)?;
                     let mut buffer = [0; $size];
                     if name == stringify!($copy) {
                         done = (0..CALLS).filter_map(|_| $copy(&mut ring.reader, black_box(&mut buffer))).count();
@@ -77,13 +105,21 @@ macro_rules! calls {
 }
 
 calls! {
-    8 publish_8 claim_8 copy_8 borrow_8
-    64 publish_64 claim_64 copy_64 borrow_64
-    1024 publish_1024 claim_1024 copy_1024 borrow_1024
+    8 publish_8 claim_8 copy_8 borrow_8 publish_value_8 copy_value_8
+    64 publish_64 claim_64 copy_64 borrow_64 publish_value_64 copy_value_64
+    1024 publish_1024 claim_1024 copy_1024 borrow_1024 publish_value_1024 copy_value_1024
 }
 
-/// A ring in which the next [`CALLS`] records are nothing but fast path: the slow path is next taken after half the ring,
-/// the cursor next stored after an eighth of it.
+/// The options of a ring in which the next [`CALLS`] records are nothing but fast path: the slow path is next taken after half
+/// the ring, the cursor next stored after an eighth of it.
+fn options() -> Options {
+    Options::new().capacity(1 << 20).blocks(2)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
 struct Ring {
     writer: Writer,
     reader: Reader,
@@ -91,15 +127,25 @@ struct Ring {
 
 impl Ring {
     fn new(size: usize) -> Result<Ring, String> {
-        let options = Options::new().capacity(1 << 20).blocks(2);
-        let mut writer = options.create_heap().map_err(|error| error.to_string())?;
-        let mut reader = writer.subscriber().reader().map_err(|error| error.to_string())?;
+        let mut writer = options().create_heap().map_err(text)?;
+        let mut reader = writer.subscriber().reader().map_err(text)?;
         // The slow path of the first record; two, so that the reader knows the usual length and does not run dry.
         let payload = vec![1; size];
         for _ in 0..2 {
-            writer.publish(&payload).map_err(|error| error.to_string())?;
+            writer.publish(&payload).map_err(text)?;
         }
-        reader.recv().map_err(|error| error.to_string())?;
+        reader.recv().map_err(text)?;
         Ok(Ring { writer, reader })
     }
+}
+
+/// As [`Ring::new`], for values.
+fn values<T: Schema + bytemuck::Pod>(first: &T) -> Result<(TypedWriter<T>, TypedReader<T>), String> {
+    let mut writer = options().typed::<T>().create_heap().map_err(text)?;
+    let mut reader = options().typed::<T>().join(&writer.subscriber()).map_err(text)?;
+    for _ in 0..2 {
+        writer.publish(first).map_err(text)?;
+    }
+    reader.recv().map_err(text)?;
+    Ok((writer, reader))
 }

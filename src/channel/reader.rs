@@ -389,7 +389,7 @@ fn own(core: &mut Core) -> Result<Record, TryRecvError> {
 #[inline(always)]
 fn copy(core: &mut Core, buffer: &mut [u8]) -> Option<Received> {
     let read = core.look_into(buffer)?;
-    if read.len > buffer.len() {
+    if !read.value {
         return None;
     }
     core.release(read.next());

@@ -16,7 +16,7 @@ impl Mapped {
         let mut value = MaybeUninit::<B>::uninit();
         let Some(from) = self.words_at(at, size_of::<B>(), self.readable) else { return B::zeroed() };
         // SAFETY: by `words_at`, all words that the value touches lie within the segment; `value` has the room.
-        unsafe { copy::words_out(from.as_ptr(), value.as_mut_ptr().cast(), size_of::<B>()) };
+        unsafe { copy::words_out(from, value.as_mut_ptr().cast(), size_of::<B>()) };
         // SAFETY: `words_out` initialised all its bytes, and any bytes are a value of this type.
         unsafe { value.assume_init() }
     }
@@ -28,7 +28,7 @@ impl Mapped {
         let to = core::ptr::from_mut(value).cast();
         // SAFETY: by `words_at`, all words that the value touches lie within the segment; `value` is exclusive and as large
         // as it is, and any bytes are a value of its type.
-        unsafe { copy::words_out(from.as_ptr(), to, size_of::<B>()) }
+        unsafe { copy::words_out(from, to, size_of::<B>()) }
     }
 
     /// Appends a value to `values`, without a detour; false if it is none, and then nothing is appended.
@@ -42,7 +42,7 @@ impl Mapped {
         let place = values.spare_capacity_mut().as_mut_ptr().cast::<T::Bits>();
         // SAFETY: by `words_at`, all words that the value touches lie within the segment; behind the last value there is room
         // for one more, and it is as large as its bits are.
-        unsafe { copy::words_out(from.as_ptr(), place.cast(), size_of::<T>()) };
+        unsafe { copy::words_out(from, place.cast(), size_of::<T>()) };
         // SAFETY: `words_out` initialised all bytes there, any bytes are such bits, and the place is aligned for them.
         let valid = T::is_valid_bit_pattern(unsafe { &*place });
         if valid {

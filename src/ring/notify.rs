@@ -109,7 +109,7 @@ impl<M: Memory> Reader<M> {
         // Acquire (P11): pairs with `Close`.
         let closed = memory.load(layout.closed(), Acquire, Site::SleepClosedLook) != 0;
         // Acquire (P1): pairs with `Commit`.
-        let header = memory.load(layout.data().word(self.position), Acquire, Site::SleepHeaderLook);
+        let header = memory.load(self.at, Acquire, Site::SleepHeaderLook);
         // Relaxed: the receive that follows judges.
         let limit = memory.load(layout.limit(), Relaxed, Site::SleepLimitLook);
         closed || header != 0 || limit.wrapping_sub(self.position) > layout.geometry.capacity

@@ -12,7 +12,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{Boundary, MAX_RESTARTS, Registry, Ring, Site, Start, join};
-use crate::layout::{Geometry, Header};
+use crate::layout::{DataArea, Geometry, Header};
 use crate::memory::{Barrier, Memory, Word};
 
 /// A kept header that no record can have: sends the next read to the cold path.
@@ -88,27 +88,30 @@ impl<M, T, F: FnMut(&M, Word, usize) -> T> CopyOut<M> for F {
     }
 }
 
-/// Into a buffer, as much as fits.
+/// Into a buffer, if it fits.
 struct CopyInto<'a>(&'a mut [u8]);
 
 impl<M: Memory> CopyOut<M> for CopyInto<'_> {
-    type Value = ();
+    type Value = bool;
 
     #[inline(always)]
-    fn copy(&mut self, memory: &M, payload: Word, len: usize) {
+    fn copy(&mut self, memory: &M, payload: Word, len: usize) -> bool {
+        if len > self.0.len() {
+            return false;
+        }
         if len == self.0.len() {
             // The copy is straight-line code where the compiler knows the buffer's length.
             memory.copy_out(payload, self.0);
         } else {
-            copy_part(memory, payload, len, self.0);
+            copy_part(memory, payload, &mut self.0[..len]);
         }
+        true
     }
 }
 
 #[inline(never)]
-fn copy_part<M: Memory>(memory: &M, payload: Word, len: usize, buffer: &mut [u8]) {
-    let len = len.min(buffer.len());
-    memory.copy_out(payload, &mut buffer[..len]);
+fn copy_part<M: Memory>(memory: &M, payload: Word, bytes: &mut [u8]) {
+    memory.copy_out(payload, bytes);
 }
 
 /// The last word that looked like a record's header, and what follows from it. Most records of a ring have the length of the one before:
@@ -118,6 +121,15 @@ fn copy_part<M: Memory>(memory: &M, payload: Word, len: usize, buffer: &mut [u8]
 struct Usual {
     header: u64,
     size: u64,
+    /// The last word that such a record may begin at.
+    last: Word,
+}
+
+impl Usual {
+    #[inline(always)]
+    const fn new(data: DataArea, header: u64, size: u64) -> Usual {
+        Usual { header, size, last: data.last_word_for(size) }
+    }
 }
 
 /// One reader of a ring.
@@ -131,12 +143,15 @@ pub struct Reader<M: Memory> {
     lossless: bool,
     resume: Start,
     pub(super) position: u64,
+    /// The word at the position.
+    pub(super) at: Word,
     pub(super) sequence: u64,
     /// The header at the position if it was seen to be there, else 0.
     header: u64,
     usual: Usual,
-    /// The header at the position was seen to be 0: the ring ran dry, and the next record is one that was waited for.
-    dry: bool,
+    /// Look at the next header behind a record? A lossless reader does, unless the ring ran dry and the record is one
+    /// that was waited for.
+    peeks: bool,
     /// The cursor as the writer was last woken for it.
     cursor: u64,
     /// So far the position runs ahead of the cursor within a stream: 0 where the writer may evict who stalls.
@@ -157,10 +172,12 @@ impl<M: Memory> Reader<M> {
         start: Boundary,
     ) -> Self {
         let Boundary { position, sequence } = start;
-        let (header, dry, cursor, owed, ended, resume) = (0, false, position, 0, None, Start::Middle);
+        let (header, peeks, cursor, owed, ended, resume) = (0, lossless, position, 0, None, Start::Middle);
         let Geometry { capacity, may_evict, .. } = ring.layout.geometry;
         let stride = if may_evict { 0 } else { capacity / 8 };
-        let usual = Usual { header: Geometry::data_header(0), size: ring.layout.data().record_size(0) };
+        let data = ring.layout.data();
+        let usual = Usual::new(data, Geometry::data_header(0), data.record_size(0));
+        let at = data.word(position);
         Reader {
             ring,
             registry,
@@ -169,15 +186,21 @@ impl<M: Memory> Reader<M> {
             lossless,
             resume,
             position,
+            at,
             sequence,
             header,
             usual,
-            dry,
+            peeks,
             cursor,
             stride,
             owed,
             ended,
         }
+    }
+
+    /// Says what most records' length will be, before one of them has come. One that no record can have changes nothing.
+    pub fn expect(&mut self, len: usize) {
+        self.measure(Geometry::data_header(len));
     }
 
     /// Reads the record at the position: `copy` is given the payload's first word and its length, which lie within the
@@ -203,9 +226,9 @@ impl<M: Memory> Reader<M> {
         self.look_with(&mut |_: &M, _, _| ())
     }
 
-    /// As [`look`](Self::look), copying as much of the payload as fits into a buffer.
+    /// As [`look`](Self::look), copying the payload into a buffer; the value says whether it fits.
     #[inline(always)]
-    pub fn look_into(&mut self, buffer: &mut [u8]) -> Option<Read<()>> {
+    pub fn look_into(&mut self, buffer: &mut [u8]) -> Option<Read<bool>> {
         self.look_with(&mut CopyInto(buffer))
     }
 
@@ -213,10 +236,14 @@ impl<M: Memory> Reader<M> {
     /// the copy is straight-line code. `None` also for a record of any other length.
     #[inline(always)]
     pub fn look_exact<C: CopyOut<M>>(&mut self, len: usize, copy: &mut C) -> Option<Read<C::Value>> {
-        if self.load_header() != Geometry::data_header(len) {
+        let expected = Geometry::data_header(len);
+        if self.usual.header != expected && !self.measure(expected) {
             return None;
         }
-        self.copy_whole(len, self.ring.layout.data().record_size(len), copy)
+        if self.header != expected && self.load_header() != expected {
+            return None;
+        }
+        self.copy_whole(len, self.usual.size, self.usual.last, copy)
     }
 
     /// As [`look_exact`](Self::look_exact), for a run of such records: up to `most` of them, up to an eighth of the ring, up
@@ -260,12 +287,14 @@ impl<M: Memory> Reader<M> {
 
     #[inline(always)]
     fn look_with<C: CopyOut<M>>(&mut self, copy: &mut C) -> Option<Read<C::Value>> {
-        let header = self.load_header();
-        if header != self.usual.header && !self.measure(header) {
-            return None;
+        if self.header != self.usual.header {
+            let header = self.load_header();
+            if header != self.usual.header && !self.measure(header) {
+                return None;
+            }
         }
-        let Usual { header, size } = self.usual;
-        self.copy_whole((header - 1) as usize, size, copy)
+        let Usual { header, size, last } = self.usual;
+        self.copy_whole((header - 1) as usize, size, last, copy)
     }
 
     /// The header at the position, which is loaded unless it was before.
@@ -273,19 +302,20 @@ impl<M: Memory> Reader<M> {
     fn load_header(&mut self) -> u64 {
         if self.header == 0 {
             // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
-            self.header = self.ring.memory.load(self.ring.layout.data().word(self.position), Acquire, Site::Header);
+            self.header = self.ring.memory.load(self.at, Acquire, Site::Header);
         }
         self.header
     }
 
-    /// The record at the position, which by its header has these sizes, if it was whole.
+    /// The record at the position, which by its header has these sizes and may begin at the words up to `last`, if it was
+    /// whole.
     #[inline(always)]
-    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, copy: &mut C) -> Option<Read<C::Value>> {
-        let (position, sequence, data) = (self.position, self.sequence, self.ring.layout.data());
-        if size > data.room_to_end(position) {
+    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, last: Word, copy: &mut C) -> Option<Read<C::Value>> {
+        let (position, sequence) = (self.position, self.sequence);
+        if self.at > last {
             return None;
         }
-        let payload = data.word(position).plus(1);
+        let payload = self.at.plus(1);
         let value = copy.copy(&self.ring.memory, payload, len);
         self.still_whole(position).then_some(Read { value, payload, len, sequence, next: position + size })
     }
@@ -300,14 +330,14 @@ impl<M: Memory> Reader<M> {
     #[inline(never)]
     fn measure(&mut self, header: u64) -> bool {
         let Some(size) = self.ring.layout.data().size_of(header) else { return false };
-        self.usual = Usual { header, size };
+        self.usual = Usual::new(self.ring.layout.data(), header, size);
         true
     }
 
     /// Polls the header at the position, with a pause before each poll; ends when it is there, or after `most` polls.
     #[inline(always)]
     pub fn poll(&mut self, most: u32) {
-        let word = self.ring.layout.data().word(self.position);
+        let word = self.at;
         if self.header != 0 {
             return;
         }
@@ -325,11 +355,20 @@ impl<M: Memory> Reader<M> {
     /// Counts the record that [`read`](Self::read) found as received and goes on [behind](Read::next) it.
     #[inline(always)]
     pub fn release(&mut self, next: u64) {
-        (self.position, self.sequence) = (next, self.sequence + 1);
-        self.header = 0;
-        if self.lossless {
-            self.give_back();
+        self.sequence += 1;
+        self.go_to(next);
+        if self.peeks {
+            self.peek();
+        } else {
+            self.header = 0;
+            self.peeks = self.lossless;
+            self.settle_cursor();
         }
+    }
+
+    #[inline(always)]
+    fn go_to(&mut self, position: u64) {
+        (self.position, self.at) = (position, self.ring.layout.data().word(position));
     }
 
     /// The one rule: is everything that was read at the position so far what the writer committed there?
@@ -353,20 +392,23 @@ impl<M: Memory> Reader<M> {
     /// At a pad the room before it is given back, too. The pad itself holds nobody up: it is shorter than the record that
     /// did not fit, which is at most half the ring, and so is the record that comes behind it.
     #[inline(always)]
+    fn peek(&mut self) {
+        // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
+        let header = self.ring.memory.load(self.at, Acquire, Site::Peek);
+        self.header = header;
+        if header != self.usual.header || self.position - self.cursor >= self.stride {
+            self.give_back();
+        }
+    }
+
+    /// The rest of that, where more is to be done than to go on.
+    #[inline(never)]
     fn give_back(&mut self) {
-        let (data, position) = (self.ring.layout.data(), self.position);
-        let far = position - self.cursor >= self.stride;
-        if self.dry {
-            self.dry = false;
-        } else {
-            // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
-            let header = self.ring.memory.load(data.word(position), Acquire, Site::Peek);
-            self.header = header;
-            self.dry = header == 0;
-            let more = header.wrapping_sub(1) < u64::from(u32::MAX);
-            if more && (!far || self.stride == 0 && !self.show()) {
-                return;
-            }
+        self.peeks = self.header != 0;
+        let far = self.position - self.cursor >= self.stride;
+        let more = self.header.wrapping_sub(1) < u64::from(u32::MAX);
+        if more && (!far || self.stride == 0 && !self.show()) {
+            return;
         }
         self.settle_cursor();
     }
@@ -411,7 +453,7 @@ impl<M: Memory> Reader<M> {
             // Cannot come true: `limit` only grows, so what is whole now was whole before.
             Header::Data { .. } => Ok(()),
             Header::Pad { size } => {
-                self.position += size;
+                self.go_to(self.position + size);
                 self.header = 0;
                 Ok(())
             }
@@ -420,7 +462,7 @@ impl<M: Memory> Reader<M> {
                 Err(self.end(Stop::Corrupt { position, header }))
             }
             Header::Empty => {
-                self.dry = true;
+                self.peeks = false;
                 // It may have come here over a pad.
                 self.settle_cursor();
                 self.closed_or_empty()
@@ -436,7 +478,7 @@ impl<M: Memory> Reader<M> {
             return Err(Stop::Empty);
         }
         // Acquire (P1): as `Header`.
-        self.header = memory.load(layout.data().word(self.position), Acquire, Site::HeaderAfterClosed);
+        self.header = memory.load(self.at, Acquire, Site::HeaderAfterClosed);
         if self.header != 0 {
             return Ok(());
         }
@@ -458,7 +500,8 @@ impl<M: Memory> Reader<M> {
             // A boundary that is still valid lies behind one that is not, and no further in records than in bytes.
             return Err(self.end(Stop::Corrupt { position, header: 0 }));
         }
-        (self.position, self.sequence) = (position, sequence);
+        self.sequence = sequence;
+        self.go_to(position);
         // I3: exactly. None if only a pad was overwritten.
         if lost == 0 { Ok(()) } else { Err(Stop::Lagged(lost)) }
     }

@@ -81,10 +81,12 @@ pub struct Writer<M> {
     pub(super) barrier: Barrier,
     /// Where the next record goes.
     position: u64,
+    /// The word there.
+    at: Word,
     /// The sequence number of the next record.
     sequence: u64,
-    /// The next record may reach up to here without a look at anything: at most `limit` less the zero ahead, and at most
-    /// the end of the lap. Never below the position.
+    /// The next record may reach up to here without a look at anything: a word less than up to `limit`, and less than up
+    /// to the end of the lap, so that the zero ahead has a place.
     clear_to: u64,
     announced: u64,
     limit: u64,
@@ -118,6 +120,7 @@ impl<M: Memory> Writer<M> {
         Writer {
             barrier,
             position: start,
+            at: ring.layout.data().word(start),
             sequence: 0,
             clear_to: start,
             announced: start,
@@ -145,7 +148,8 @@ impl<M: Memory> Writer<M> {
         head_position: u64,
         (epoch, wake): (u64, u64),
     ) {
-        (self.position, self.sequence, self.clear_to) = (here.position, here.sequence, here.position);
+        (self.sequence, self.clear_to) = (here.sequence, here.position);
+        self.go_to(here.position);
         (self.announced, self.limit) = (announced.max(limit), limit);
         (self.head, self.head_position) = (head, head_position);
         self.checkpoint_block = head_position / self.ring.layout.geometry.block();
@@ -175,17 +179,26 @@ impl<M: Memory> Writer<M> {
     #[inline(always)]
     fn clear(&self, len: usize) -> Option<Reserved> {
         let data = self.ring.layout.data();
-        // The first comparison keeps the sum in the second from overflowing.
-        let clear = len as u64 <= data.max_payload() && data.record_size(len) <= self.clear_to - self.position;
-        clear.then(|| self.reserved(len))
+        if len as u64 > data.max_payload() {
+            // Whose size may be more than fits into a number.
+            return None;
+        }
+        let size = data.record_size(len);
+        let next = self.position + size;
+        // Within the lap, as `clear_to` is: the next header lies behind this one.
+        (next <= self.clear_to).then(|| Reserved { header: self.at, len, next, next_header: self.at.plus_bytes(size) })
     }
 
-    /// Everything that a commit needs to know, so that it looks nothing up between its stores.
+    /// Room that was made. Everything that a commit needs to know is here, so that it looks nothing up between its stores.
     #[inline(always)]
     fn reserved(&self, len: usize) -> Reserved {
         let data = self.ring.layout.data();
         let next = self.position + data.record_size(len);
-        Reserved { header: data.word(self.position), len, next, next_header: data.word(next) }
+        Reserved { header: self.at, len, next, next_header: data.word(next) }
+    }
+
+    fn go_to(&mut self, position: u64) {
+        (self.position, self.at) = (position, self.ring.layout.data().word(position));
     }
 
     /// Makes room for a record of `len` bytes of payload. To abort, drop the result.
@@ -212,14 +225,14 @@ impl<M: Memory> Writer<M> {
     pub fn commit(&mut self, reserved: Reserved) -> u64 {
         let Reserved { header, len, next, next_header } = reserved;
         let sequence = self.sequence;
-        (self.position, self.sequence) = (next, sequence + 1);
+        (self.position, self.at, self.sequence) = (next, next_header, sequence + 1);
         // Zero ahead, BEFORE the commit: a reader that follows the chain finds 0 there until the next commit (I1).
         // Relaxed: ordered by the commit's release.
         self.ring.memory.store(next_header, 0, Relaxed, Site::ZeroAhead);
         // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
         self.ring.memory.store(header, Geometry::data_header(len), Release, Site::Commit);
         self.notify();
-        self.ring.memory.prefetch_for_store(self.ring.layout.data().word(next.wrapping_add(PREFETCH_BYTES)));
+        self.ring.memory.prefetch_for_store(next_header.plus_bytes(PREFETCH_BYTES));
         sequence
     }
 
@@ -239,7 +252,7 @@ impl<M: Memory> Writer<M> {
             // either: the next header overwrites it, and `flush` stores the last one.
             self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
         }
-        self.position = reserved.next;
+        (self.position, self.at) = (reserved.next, reserved.next_header);
         let sequence = self.sequence;
         self.sequence += 1;
         Ok(sequence)
@@ -257,7 +270,7 @@ impl<M: Memory> Writer<M> {
         let (mut position, mut count) = (self.position, 0);
         for record in records {
             debug_assert_eq!(record.len(), len, "all of one length");
-            if size > clear_to - position {
+            if position + size > clear_to {
                 break;
             }
             let at = data.word(position);
@@ -270,7 +283,8 @@ impl<M: Memory> Writer<M> {
             }
             (position, count) = (position + size, count + 1);
         }
-        (self.position, self.sequence) = (position, self.sequence + count as u64);
+        self.sequence += count as u64;
+        self.go_to(position);
         count
     }
 
@@ -278,9 +292,9 @@ impl<M: Memory> Writer<M> {
     #[inline]
     pub fn flush(&mut self) {
         let Some(Staged { at, header }) = self.staged.take() else { return };
-        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
+        let memory = &self.ring.memory;
         // Relaxed: ordered by the commit's release, like the zero ahead of `commit`.
-        memory.store(data.word(self.position), 0, Relaxed, Site::ZeroAhead);
+        memory.store(self.at, 0, Relaxed, Site::ZeroAhead);
         // Release (P1): the whole batch.
         memory.store(at, header, Release, Site::Commit);
         self.notify();
@@ -340,7 +354,7 @@ impl<M: Memory> Writer<M> {
             self.wrap(pad);
         }
         let end_of_lap = self.position + data.room_to_end(self.position);
-        self.clear_to = end_of_lap.min(self.limit - RECORD_HEADER_BYTES);
+        self.clear_to = end_of_lap.min(self.limit) - RECORD_HEADER_BYTES;
         Ok(())
     }
 
@@ -351,8 +365,8 @@ impl<M: Memory> Writer<M> {
         // Relaxed: the zero ahead of the pad, ordered by its release.
         memory.store(data.word(self.position + pad), 0, Relaxed, Site::WrapZero);
         // Release (P1): as `Commit`.
-        memory.store(data.word(self.position), Geometry::pad_header(pad), Release, Site::PadCommit);
-        self.position += pad;
+        memory.store(self.at, Geometry::pad_header(pad), Release, Site::PadCommit);
+        self.go_to(self.position + pad);
         self.clear_to = self.position;
     }
 

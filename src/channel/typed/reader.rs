@@ -114,7 +114,8 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
         Options::new().typed().join(subscriber)
     }
 
-    pub(super) fn new(bytes: Reader) -> TypedReader<T> {
+    pub(super) fn new(mut bytes: Reader) -> TypedReader<T> {
+        bytes.core.expect(size_of::<T>());
         TypedReader { bytes, of: PhantomData }
     }
 
