@@ -214,7 +214,7 @@ impl Mapped {
     /// The address of word `at`, if `len` bytes from there on lie within the first `bound` words.
     #[inline(always)]
     fn words_at(&self, at: Word, len: usize, bound: usize) -> Option<*mut u64> {
-        // One comparison: behind the last word there is room for nothing.
+        // One comparison: behind the last word there is room for nothing. (For no bytes any address will do.)
         let within = len.div_ceil(8) <= bound.saturating_sub(at.0);
         debug_assert!(within && at.0 <= bound, "{len} bytes at word {} of {bound}", at.0);
         within.then(|| self.base.as_ptr().wrapping_add(at.0))

@@ -85,7 +85,8 @@ impl Reader {
     }
 
     pub(super) fn new(core: Core, shared: Arc<Shared>, lock: Option<Lock>, options: Options) -> Reader {
-        let (pace, born) = (options.pace(), fork::watch());
+        let pace = options.pace().of_reader(core.is_lossless(), core.geometry().capacity);
+        let born = fork::watch();
         Reader { core, shared, options, _lock: lock, asked: None, pace, born, not_sync: PhantomData }
     }
 

@@ -17,7 +17,8 @@ use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout,
 use crate::memory::{Barrier, Memory, Word};
 
 /// So far ahead of the next record the writer asks for a line to store to. Readers have had it since the last lap, and stores
-/// become visible in order, so one that waits for its line (the zero ahead, most often) delays every commit behind it.
+/// become visible in order, so one that waits for its line (the zero ahead, most often) delays every commit behind it. At the end
+/// of a lap it asks for what lies behind the data area, whatever that is: a hint costs nobody more than a line.
 const PREFETCH_BYTES: u64 = 256;
 
 /// Why a record could not be published now.
@@ -156,7 +157,8 @@ impl<M: Memory> Writer<M> {
         (self.epoch, self.wake) = (epoch, wake);
     }
 
-    /// Publishes one record; answers its sequence number. For `n` words of payload: n + 2 stores and 1 load.
+    /// Publishes one record; answers its sequence number. For `n` words of payload: n + 2 stores and 1 load, and a load
+    /// more for the first and the last record of a lap.
     ///
     /// # Errors
     /// [`Refused`]; nothing was published.

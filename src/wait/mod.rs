@@ -23,7 +23,8 @@ use back_off::BackOff;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Polls without end: the lowest latency, for a processor of its own.
+    /// Polls without end: the lowest latency, for a processor of its own. (In a stream, a reader that has caught up
+    /// rests for some microseconds between two polls if records come faster for it.)
     Spin,
     /// Polls for a short while, then yields the processor between two polls. Never sleeps, so it still costs a core.
     Yield,
@@ -71,14 +72,24 @@ pub(crate) struct Waiting {
 }
 
 impl Pace {
+    /// Of a writer.
     pub(crate) fn new(strategy: WaitStrategy, slice: Duration) -> Pace {
-        Pace { strategy, slice, back_off: BackOff::new() }
+        Pace { strategy, slice, back_off: BackOff::new(true, 0) }
+    }
+
+    /// Of a reader of a ring of so many bytes.
+    pub(crate) fn of_reader(self, lossless: bool, capacity: u64) -> Pace {
+        Pace { back_off: BackOff::new(lossless, capacity), ..self }
     }
 
     /// Begins a wait before the record with this sequence number. A reader that has caught up with a stream may back off
     /// before it polls again.
     #[cold]
     pub(crate) fn wait_for_record(&mut self, sequence: u64, deadline: Option<Instant>) -> Waiting {
+        if self.strategy == WaitStrategy::ParkAtOnce {
+            // The writer may need this very processor.
+            return self.wait(deadline);
+        }
         for _ in 0..self.back_off.pauses(sequence, Instant::now) {
             core::hint::spin_loop();
         }
