@@ -99,10 +99,22 @@ impl Lines {
         }
     }
 
-    /// memcpy of `records` payloads into the buffer, one flag per block.
-    pub(super) fn hand_off_write<const WORDS: usize>(&self, records: u64, fill: impl Fn(&mut [u64], u64)) {
-        let per_block = BLOCK_BYTES / (WORDS * 8);
-        let blocks = self.buffer_bytes / BLOCK_BYTES;
+    /// Records in a block of the hand-off, the bytes of a block, and how many of them `bytes` of the buffer are.
+    fn blocks<const WORDS: usize>(&self, bytes: usize) -> (usize, usize, usize) {
+        assert!(bytes <= self.buffer_bytes);
+        let per_block = (BLOCK_BYTES / (WORDS * 8)).max(1);
+        let block_bytes = BLOCK_BYTES.max(WORDS * 8);
+        (per_block, block_bytes, bytes / block_bytes)
+    }
+
+    /// memcpy of `records` payloads into `bytes` of the buffer, one flag per block of 64 KiB, or of one larger record.
+    pub(super) fn hand_off_write<const WORDS: usize>(
+        &self,
+        bytes: usize,
+        records: u64,
+        fill: impl Fn(&mut [u64], u64),
+    ) {
+        let (per_block, block_bytes, blocks) = self.blocks::<WORDS>(bytes);
         let (written, read) = (self.flag(12), self.flag(13));
         let mut block = written.load(Relaxed);
         let mut payload = [0u64; WORDS];
@@ -111,7 +123,7 @@ impl Lines {
             while block - read.load(Acquire) >= blocks as u64 {
                 spin_loop();
             }
-            let base = (block as usize % blocks) * BLOCK_BYTES;
+            let base = (block as usize % blocks) * block_bytes;
             for i in 0..(per_block as u64).min(records - sequence) {
                 fill(&mut payload, sequence + i);
                 let to = self.buffer.wrapping_add(base + i as usize * WORDS * 8);
@@ -125,9 +137,13 @@ impl Lines {
     }
 
     /// Reads them in place.
-    pub(super) fn hand_off_read<const WORDS: usize>(&self, records: u64, sum: impl Fn(&[u8]) -> u64) -> u64 {
-        let per_block = BLOCK_BYTES / (WORDS * 8);
-        let blocks = self.buffer_bytes / BLOCK_BYTES;
+    pub(super) fn hand_off_read<const WORDS: usize>(
+        &self,
+        bytes: usize,
+        records: u64,
+        sum: impl Fn(&[u8]) -> u64,
+    ) -> u64 {
+        let (per_block, block_bytes, blocks) = self.blocks::<WORDS>(bytes);
         let (written, read) = (self.flag(12), self.flag(13));
         let mut block = read.load(Relaxed);
         let (mut total, mut sequence) = (0u64, 0);
@@ -135,7 +151,7 @@ impl Lines {
             while written.load(Acquire) <= block {
                 spin_loop();
             }
-            let base = (block as usize % blocks) * BLOCK_BYTES;
+            let base = (block as usize % blocks) * block_bytes;
             for i in 0..(per_block as u64).min(records - sequence) {
                 let from = self.buffer.wrapping_add(base + i as usize * WORDS * 8);
                 // SAFETY: within the buffer; the writer has given this block away.

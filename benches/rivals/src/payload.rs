@@ -1,8 +1,10 @@
-//! What is carried: words that depend on the record, written in full, read in full, and added up.
+//! What is carried, as a type of its own: some rivals ask for more than an array has.
 
 use std::mem::MaybeUninit;
 
 use iceoryx2::prelude::ZeroCopySend;
+
+use crate::harness::words::{add_up, fill, fill_in};
 
 /// A record of `WORDS` words.
 #[repr(C)]
@@ -15,13 +17,6 @@ impl<const WORDS: usize> Default for Payload<WORDS> {
     }
 }
 
-impl<const WORDS: usize> AsRef<[u8]> for Payload<WORDS> {
-    #[inline(always)]
-    fn as_ref(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
-    }
-}
-
 impl<const WORDS: usize> Payload<WORDS> {
     #[inline(always)]
     pub(crate) fn fill(&mut self, sequence: u64) {
@@ -31,52 +26,29 @@ impl<const WORDS: usize> Payload<WORDS> {
     /// Fills memory that has no value yet, without a copy.
     #[inline(always)]
     pub(crate) fn fill_in(place: &mut MaybeUninit<Payload<WORDS>>, sequence: u64) -> &mut Payload<WORDS> {
-        let words = place.as_mut_ptr().cast::<u64>();
-        for i in 0..WORDS {
-            // SAFETY: `Payload` is `WORDS` words, and `place` is exclusively borrowed.
-            unsafe { words.wrapping_add(i).write(sequence.wrapping_add(i as u64)) };
-        }
+        // SAFETY: the words are all of a `Payload`, and `place` is exclusively borrowed.
+        let words = unsafe { &mut *place.as_mut_ptr().cast::<MaybeUninit<[u64; WORDS]>>() };
+        fill_in(words, sequence);
         // SAFETY: every word was written.
         unsafe { place.assume_init_mut() }
     }
 
     #[inline(always)]
     pub(crate) fn sum(&self) -> u64 {
-        self.0.iter().fold(0, |sum, word| sum.wrapping_add(*word))
+        add_up(&self.0)
     }
-}
-
-/// Every word depends on the record.
-#[inline(always)]
-pub(crate) fn fill(words: &mut [u64], sequence: u64) {
-    for (i, word) in words.iter_mut().enumerate() {
-        *word = sequence.wrapping_add(i as u64);
-    }
-}
-
-/// Reads bytes in full.
-#[inline(always)]
-pub(crate) fn sum(bytes: &[u8]) -> u64 {
-    let (words, _) = bytes.as_chunks::<8>();
-    words.iter().fold(0, |sum, word| sum.wrapping_add(u64::from_ne_bytes(*word)))
-}
-
-/// What the sums of the records `0..records` must add up to.
-pub(crate) fn expected_sum(words: usize, records: u64) -> u64 {
-    let words = words as u64;
-    let sequences = u128::from(records) * u128::from(records.saturating_sub(1)) / 2;
-    (sequences as u64).wrapping_mul(words).wrapping_add(records.wrapping_mul(words * (words - 1) / 2))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::words::{expected_sum, sum};
 
     fn added_up<const WORDS: usize>(records: u64) -> u64 {
         let mut payload = Payload::<WORDS>::default();
         (0..records).fold(0u64, |total, sequence| {
             payload.fill(sequence);
-            assert_eq!(payload.sum(), sum(payload.as_ref()));
+            assert_eq!(payload.sum(), sum(bytemuck::cast_slice(&payload.0)));
             total.wrapping_add(Payload::<WORDS>::fill_in(&mut MaybeUninit::uninit(), sequence).sum())
         })
     }

@@ -4,9 +4,9 @@ use disruptor_mp::{
     CoordinationMode, SharedConsumer, SharedProducer, attach_shared_consumer, build_shared_single_producer,
 };
 
-use crate::carrier::{Batches, Carrier};
+use crate::harness::carrier::{Batches, Carrier, Singles};
+use crate::harness::session::{Session, slots};
 use crate::payload::Payload;
-use crate::session::{Session, slots};
 
 /// `publish` and `consume_next_leased`; `batch_publish` and `process_available`.
 pub(crate) struct DisruptorMp;
@@ -40,7 +40,9 @@ impl Carrier for DisruptorMp {
             assert!(writer.discover_consumer_id(&consumer_id(number)), "disruptor-mp consumer {number}");
         }
     }
+}
 
+impl Singles for DisruptorMp {
     #[inline(always)]
     fn send<const W: usize>(writer: &mut Self::Writer<W>, sequence: u64) {
         writer.publish(|slot| slot.fill(sequence));

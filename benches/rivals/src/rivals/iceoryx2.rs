@@ -6,9 +6,9 @@ use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 
-use crate::carrier::Carrier;
+use crate::harness::carrier::{Carrier, Singles};
+use crate::harness::session::{Session, ring_bytes};
 use crate::payload::Payload;
-use crate::session::{RING_BYTES, Session};
 
 /// `loan_uninit`, filled in place, `send`; `receive`, read in place.
 pub(crate) struct Iceoryx2;
@@ -25,7 +25,7 @@ pub(crate) struct Port<P, const W: usize> {
 
 /// Samples that a subscriber may be behind.
 fn buffer(size: usize) -> usize {
-    (RING_BYTES / size).min(MOST_BUFFERED)
+    (ring_bytes(size) / size).min(MOST_BUFFERED)
 }
 
 /// Its pool has a header for every sample, and its offsets lie elsewhere: as many small samples as the others have slots
@@ -76,7 +76,9 @@ impl Carrier for Iceoryx2 {
         let builder = service.subscriber_builder().buffer_size(buffer(W * 8));
         Port { port: builder.create().expect("iceoryx2 subscriber"), _service: service, _node: node }
     }
+}
 
+impl Singles for Iceoryx2 {
     #[inline(always)]
     fn send<const W: usize>(writer: &mut Self::Writer<W>, sequence: u64) {
         let mut sample = writer.port.loan_uninit().expect("iceoryx2 loan");

@@ -3,5 +3,4 @@
 pub(crate) mod disruptor_mp;
 pub(crate) mod iceoryx2;
 pub(crate) mod ringfire;
-pub(crate) mod rtrb;
 pub(crate) mod shaq;

@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use ringfire::spmc::{FlowControl, RingConsumer, RingConsumerBuilder, RingProducer, RingProducerBuilder};
 use ringfire::wait::BusySpin;
 
-use crate::carrier::{Batches, Carrier};
+use crate::harness::carrier::{Batches, Carrier, Singles};
+use crate::harness::session::{Session, slots};
 use crate::payload::Payload;
-use crate::session::{Session, slots};
 
 /// `push` and `recv_blocking` with `BusySpin`; `push_batch` and `recv_batch`.
 pub(crate) struct Ringfire;
@@ -40,7 +40,9 @@ impl Carrier for Ringfire {
         let ring = builder.attach(session.path(what)).expect("ringfire consumer");
         Consumer { ring, batch: Vec::new() }
     }
+}
 
+impl Singles for Ringfire {
     #[inline(always)]
     fn send<const W: usize>(writer: &mut Producer<W>, sequence: u64) {
         writer.ring.push(Payload::fill_in(&mut MaybeUninit::uninit(), sequence));
@@ -55,7 +57,9 @@ impl Carrier for Ringfire {
 impl Batches for Ringfire {
     #[inline(always)]
     fn send_batch<const W: usize>(writer: &mut Producer<W>, first: u64, count: usize) {
-        writer.batch.resize(count, Payload::default());
+        if writer.batch.len() != count {
+            writer.batch.resize(count, Payload::default());
+        }
         for (payload, sequence) in writer.batch.iter_mut().zip(first..) {
             payload.fill(sequence);
         }
@@ -64,7 +68,9 @@ impl Batches for Ringfire {
 
     #[inline(always)]
     fn receive_batch<const W: usize>(reader: &mut Consumer<W>, most: usize) -> (usize, u64) {
-        reader.batch.resize(most, Payload::default());
+        if reader.batch.len() != most {
+            reader.batch.resize(most, Payload::default());
+        }
         loop {
             let count = reader.ring.recv_batch(&mut reader.batch);
             if count > 0 {

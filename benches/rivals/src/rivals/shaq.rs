@@ -8,9 +8,9 @@ use std::num::NonZeroUsize;
 use shaq::broadcast::{self, Broadcast, BroadcastConfig, ProducerId};
 use shaq::spsc;
 
-use crate::carrier::{Batches, Carrier};
+use crate::harness::carrier::{Batches, Carrier, Singles};
+use crate::harness::session::{Session, slots};
 use crate::payload::Payload;
-use crate::session::{Session, slots};
 
 /// `try_write` and `try_read`; `write_batch` and `try_reserve_read_batch`.
 pub(crate) struct Spsc;
@@ -44,7 +44,9 @@ impl Carrier for Spsc {
         // SAFETY: the only reader of this file; both ends have the same type.
         unsafe { spsc::Consumer::join(&open(session, what)) }.expect("shaq consumer")
     }
+}
 
+impl Singles for Spsc {
     #[inline(always)]
     fn send<const W: usize>(writer: &mut Self::Writer<W>, sequence: u64) {
         let mut place = MaybeUninit::uninit();
@@ -108,7 +110,9 @@ impl Carrier for Broadcasts {
         // SAFETY: the queue that the writer made; both ends have the same type.
         unsafe { broadcast::Consumer::join(&open(session, what)) }.expect("shaq consumer")
     }
+}
 
+impl Singles for Broadcasts {
     #[inline(always)]
     fn send<const W: usize>(writer: &mut Self::Writer<W>, sequence: u64) {
         loop {

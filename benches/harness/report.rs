@@ -1,6 +1,10 @@
 //! The tables: medians over the rounds kept, as Markdown.
 
-use crate::plan::{Entry, Group, HAND_OFF, Kind, MAILBOX, ONE_LINE, TWO_LINES, Table};
+use super::ours::{BYTES_COPY, BYTES_LOSSY, TYPED_COPY, TYPED_LOSSY};
+use super::plan::{Entry, Group, HAND_OFF, Kind, MAILBOX, ONE_LINE, TWO_LINES, Table};
+
+/// Lossy readers, and the lossless ones that differ in nothing else.
+pub(crate) const LOSSY: [(&str, &str); 2] = [(BYTES_LOSSY, BYTES_COPY), (TYPED_LOSSY, TYPED_COPY)];
 
 /// A group with its rounds: nanoseconds per record or round trip, one for each entry, in the entries' order.
 pub(crate) struct Measured {
@@ -25,29 +29,40 @@ impl Measured {
     }
 
     /// The median of one entry.
-    fn of(&self, name: &str) -> Option<f64> {
+    pub(crate) fn of(&self, name: &str) -> Option<f64> {
         let at = self.position(name)?;
         Some(median(self.kept.iter().map(|round| round[at]).collect()))
     }
 
     /// The median of the ratios of one entry to another, round by round.
-    fn ratio(&self, over: &str, under: &str) -> Option<f64> {
+    pub(crate) fn ratio(&self, over: &str, under: &str) -> Option<f64> {
         let (over, under) = (self.position(over)?, self.position(under)?);
         Some(median(self.kept.iter().map(|round| round[over] / round[under]).collect()))
     }
 
-    fn best_rival(&self) -> Option<&'static str> {
-        let rivals = self.group.entries.iter().filter(|entry| entry.kind == Kind::Rival);
-        let medians = rivals.filter_map(|entry| Some((entry.name, self.of(entry.name)?)));
+    /// Who takes the least time, of those that `keep` says.
+    pub(crate) fn fastest(&self, keep: impl Fn(&Entry) -> bool) -> Option<&'static str> {
+        let entries = self.group.entries.iter().filter(|entry| keep(entry));
+        let medians = entries.filter_map(|entry| Some((entry.name, self.of(entry.name)?)));
         medians.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
+    }
+
+    pub(crate) fn best_rival(&self) -> Option<&'static str> {
+        self.fastest(|entry| entry.kind == Kind::Rival)
     }
 }
 
-fn size(bytes: usize) -> String {
-    if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes / 1024) }
+/// For people.
+pub(crate) fn size(bytes: usize) -> String {
+    match bytes {
+        ..1024 => format!("{bytes} B"),
+        ..1_048_576 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
 }
 
-fn cell(value: Option<f64>, digits: usize) -> String {
+/// A number, if there is one.
+pub(crate) fn cell(value: Option<f64>, digits: usize) -> String {
     value.filter(|value| value.is_finite()).map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
@@ -84,7 +99,7 @@ fn header(first: &str, measured: &[&Measured]) {
 }
 
 /// Prints all tables.
-pub(crate) fn print(measured: &[Measured]) {
+pub(crate) fn print_tables(measured: &[Measured]) {
     for table in Table::ALL {
         let of_table: Vec<&Measured> = measured.iter().filter(|one| one.group.table == table).collect();
         if of_table.is_empty() {
@@ -92,7 +107,7 @@ pub(crate) fn print(measured: &[Measured]) {
         }
         match table {
             Table::Single { readers } => streams(&of_table, "one record per call", readers),
-            Table::Batch { readers } => streams(&of_table, "in batches of 32 (of 4 at 64 KiB)", readers),
+            Table::Batch { readers } => streams(&of_table, "in batches of 32 (4 of 64 KiB, 2 of 1 MiB)", readers),
             Table::RoundTrip => round_trips(&of_table),
         }
         let counts = of_table.iter().map(|one| (one.kept.len(), one.thrown));
@@ -102,7 +117,7 @@ pub(crate) fn print(measured: &[Measured]) {
 }
 
 fn streams(measured: &[&Measured], how: &str, readers: usize) {
-    let readers = if readers == 1 { "One lossless reader" } else { "Two lossless readers on one processor" };
+    let readers = if readers == 1 { "One reader" } else { "Two lossless readers on one processor" };
     println!("\n## {readers}, {how}\n\nMillion records/s (share of the bare hand-off).\n");
     header("", measured);
     for name in names(measured, |entry| entry.kind != Kind::PingPong) {
@@ -119,6 +134,14 @@ fn streams(measured: &[&Measured], how: &str, readers: usize) {
         );
     }
     against_rivals(measured, "Rate, x the best rival");
+    let pairs = LOSSY.iter().filter(|(lossy, _)| measured.iter().any(|one| one.of(lossy).is_some()));
+    for (i, (lossy, lossless)) in pairs.enumerate() {
+        if i == 0 {
+            println!();
+            header("Rate, x the lossless one", measured);
+        }
+        row(lossy, measured.iter().map(|one| cell(one.ratio(lossless, lossy), 2)));
+    }
 }
 
 /// Ratios that are better the larger they are: a rival's time by ours.

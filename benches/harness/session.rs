@@ -5,28 +5,39 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::carrier::{Batches, Carrier};
-use crate::floors::{Floors, Lines};
-use crate::mailbox::Mailboxes;
-use crate::payload::{expected_sum, fill, sum};
+use super::carrier::{Batches, Carrier, Singles};
+use super::floors::{Floors, Lines};
+use super::mailbox::Mailboxes;
+use super::words::{expected_sum, fill, sum};
 
-/// Memory of each ring, about: see [`slots`].
-pub(crate) const RING_BYTES: usize = 1 << 20;
-const LARGEST_PAYLOAD: usize = 1 << 16;
+/// From this size of a record on, rings are larger.
+const LARGE: usize = 1 << 20;
+/// Memory of each ring for them.
+const LARGE_RING_BYTES: usize = 8 << 20;
 /// Round trips of a ping-pong.
 const TRIPS: u64 = 50_000;
 
-/// Slots of a ring of about [`RING_BYTES`], for rings that have slots of one size.
+/// Memory of each ring for records of so many bytes, about: see [`slots`].
+pub(crate) const fn ring_bytes(size: usize) -> usize {
+    if size < LARGE { 1 << 20 } else { LARGE_RING_BYTES }
+}
+
+/// Slots of a ring of about [`ring_bytes`], for rings that have slots of one size.
 ///
 /// The power of two that comes nearest.
 pub(crate) fn slots(slot_bytes: usize) -> usize {
-    let below = 1 << (RING_BYTES / slot_bytes).ilog2();
-    if 2 * below * slot_bytes - RING_BYTES < RING_BYTES - below * slot_bytes { 2 * below } else { below }
+    let bytes = ring_bytes(slot_bytes);
+    let below = 1 << (bytes / slot_bytes).ilog2();
+    if 2 * below * slot_bytes - bytes < bytes - below * slot_bytes { 2 * below } else { below }
 }
 
 /// Records of a batch.
 pub(crate) fn batch(size: usize) -> usize {
-    if size < LARGEST_PAYLOAD { 32 } else { 4 }
+    match size {
+        ..65536 => 32,
+        ..LARGE => 4,
+        _ => 2,
+    }
 }
 
 /// Records of one measurement: about 20 ms; a multiple of every batch.
@@ -35,7 +46,8 @@ fn records(size: usize) -> u64 {
         8 => 3_200_000,
         64 => 1_920_000,
         1024 => 320_000,
-        _ => 6_400,
+        65536 => 6_400,
+        _ => 300,
     }
 }
 
@@ -50,7 +62,8 @@ fn trips(size: usize) -> u64 {
     match size {
         ..=64 => 100_000,
         1024 => 30_000,
-        _ => 1_500,
+        65536 => 1_500,
+        _ => 60,
     }
 }
 
@@ -66,8 +79,8 @@ pub(crate) enum Role {
 /// Memory that both ends share beside the rings.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared {
-    pub(crate) lines: Lines,
-    pub(crate) mailboxes: Mailboxes,
+    lines: Lines,
+    mailboxes: Mailboxes,
     /// How many records a paced reader has taken.
     taken: *const AtomicU64,
 }
@@ -80,7 +93,7 @@ impl Shared {
 
     /// Bytes that it needs.
     pub(crate) const fn bytes() -> usize {
-        Shared::TAKEN_BYTES + Mailboxes::bytes(LARGEST_PAYLOAD) + Floors::bytes(RING_BYTES)
+        Shared::TAKEN_BYTES + Mailboxes::bytes(LARGE) + Floors::bytes(LARGE_RING_BYTES)
     }
 
     /// # Safety
@@ -88,12 +101,12 @@ impl Shared {
     pub(crate) unsafe fn new(memory: std::ptr::NonNull<u8>) -> Shared {
         let taken = memory.as_ptr();
         let boxes = taken.wrapping_add(Shared::TAKEN_BYTES);
-        let floors = boxes.wrapping_add(Mailboxes::bytes(LARGEST_PAYLOAD));
+        let floors = boxes.wrapping_add(Mailboxes::bytes(LARGE));
         // SAFETY: a part of the memory, zeroed and used through `Mailboxes` only; its offset is a multiple of 128.
-        let mailboxes = unsafe { Mailboxes::new(boxes, LARGEST_PAYLOAD) };
+        let mailboxes = unsafe { Mailboxes::new(boxes, LARGE) };
         let floors = std::ptr::NonNull::new(floors).expect("within the memory");
         // SAFETY: the rest of the memory, zeroed and used through `Lines` only.
-        let lines = unsafe { Lines::new(floors, RING_BYTES) };
+        let lines = unsafe { Lines::new(floors, LARGE_RING_BYTES) };
         Shared { lines, mailboxes, taken: taken.cast() }
     }
 
@@ -158,21 +171,8 @@ pub(crate) fn sweep(directory: &Path, prefix: &str) {
     }
 }
 
-/// Says which call to run for each size of a stream.
-macro_rules! by_stream_size {
-    ($size:expr, $function:ident $(::<$kind:ident>)? ($($argument:expr),*)) => {
-        match $size {
-            8 => $function::<$($kind,)? 1>($($argument),*),
-            64 => $function::<$($kind,)? 8>($($argument),*),
-            1024 => $function::<$($kind,)? 128>($($argument),*),
-            65536 => $function::<$($kind,)? 8192>($($argument),*),
-            size => unreachable!("streams of {size} bytes are not measured"),
-        }
-    };
-}
-
-/// The same for a round trip.
-macro_rules! by_round_trip_size {
+/// Says which call to run for each size that everybody is measured at.
+macro_rules! by_size {
     ($size:expr, $function:ident $(::<$kind:ident>)? ($($argument:expr),*)) => {
         match $size {
             16 => $function::<$($kind,)? 2>($($argument),*),
@@ -183,30 +183,77 @@ macro_rules! by_round_trip_size {
     };
 }
 
+/// The same without those that only round trips have.
+macro_rules! by_stream_size {
+    ($size:expr, $function:ident $(::<$kind:ident>)? ($($argument:expr),*)) => {
+        match $size {
+            8 => $function::<$($kind,)? 1>($($argument),*),
+            64 => $function::<$($kind,)? 8>($($argument),*),
+            1024 => $function::<$($kind,)? 128>($($argument),*),
+            65536 => $function::<$($kind,)? 8192>($($argument),*),
+            size => unreachable!("{size} bytes are not measured"),
+        }
+    };
+}
+
+/// Words of the size that not everybody is measured at.
+const LARGE_WORDS: usize = LARGE / 8;
+
 /// A measurement, of records of so many bytes and so many readers. The first end answers nanoseconds per record or per
 /// round trip; what the second one answers means nothing.
 pub(crate) type Procedure = fn(&Session, usize, usize) -> f64;
 
 /// `size` bytes a record, one record per call, `readers` readers in one thread that take turns.
-pub(crate) fn singles<C: Carrier>(session: &Session, size: usize, readers: usize) -> f64 {
+pub(crate) fn singles<C: Singles>(session: &Session, size: usize, readers: usize) -> f64 {
     by_stream_size!(size, stream::<C>(session, readers))
 }
 
-/// The same in batches.
+/// The same up to 1 MiB.
+pub(crate) fn large_singles<C: Singles>(session: &Session, size: usize, readers: usize) -> f64 {
+    if size == LARGE { stream::<C, LARGE_WORDS>(session, readers) } else { singles::<C>(session, size, readers) }
+}
+
+/// In batches.
 pub(crate) fn batches<C: Batches>(session: &Session, size: usize, readers: usize) -> f64 {
     by_stream_size!(size, stream_batches::<C>(session, readers))
 }
 
+/// The same up to 1 MiB.
+pub(crate) fn large_batches<C: Batches>(session: &Session, size: usize, readers: usize) -> f64 {
+    if size == LARGE {
+        stream_batches::<C, LARGE_WORDS>(session, readers)
+    } else {
+        batches::<C>(session, size, readers)
+    }
+}
+
+/// The same for who has to know the number of records in a batch beforehand: 32, 4 or 2.
+pub(crate) fn items<C32: Batches, C4: Batches, C2: Batches>(session: &Session, size: usize, readers: usize) -> f64 {
+    match size {
+        8 => stream_batches::<C32, 1>(session, readers),
+        64 => stream_batches::<C32, 8>(session, readers),
+        1024 => stream_batches::<C32, 128>(session, readers),
+        65536 => stream_batches::<C4, 8192>(session, readers),
+        LARGE => stream_batches::<C2, LARGE_WORDS>(session, readers),
+        size => unreachable!("{size} bytes are not measured"),
+    }
+}
+
 /// A record there and one back, over two channels, one after the other.
-pub(crate) fn round_trips<C: Carrier>(session: &Session, size: usize, _readers: usize) -> f64 {
-    by_round_trip_size!(size, exchange::<C>(session))
+pub(crate) fn round_trips<C: Singles>(session: &Session, size: usize, _readers: usize) -> f64 {
+    by_size!(size, exchange::<C>(session))
+}
+
+/// The same up to 1 MiB.
+pub(crate) fn large_round_trips<C: Singles>(session: &Session, size: usize, readers: usize) -> f64 {
+    if size == LARGE { exchange::<C, LARGE_WORDS>(session) } else { round_trips::<C>(session, size, readers) }
 }
 
 fn each(took: Duration, count: u64) -> f64 {
     took.as_nanos() as f64 / count as f64
 }
 
-fn stream<C: Carrier, const W: usize>(session: &Session, readers: usize) -> f64 {
+fn stream<C: Singles, const W: usize>(session: &Session, readers: usize) -> f64 {
     let write = |writer: &mut C::Writer<W>, records| {
         for sequence in 0..records {
             C::send(writer, sequence);
@@ -301,7 +348,7 @@ fn measure<C: Carrier, const W: usize>(
     }
 }
 
-fn exchange<C: Carrier, const W: usize>(session: &Session) -> f64 {
+fn exchange<C: Singles, const W: usize>(session: &Session) -> f64 {
     let (warm, trips) = (session.warm_up(W * 8), session.trips(W * 8));
     let (mine, other) = if session.role == Role::First { ("ping", "pong") } else { ("pong", "ping") };
     let mut writer = C::writer::<W>(session, mine, 1);
@@ -358,7 +405,7 @@ fn ping_pong(session: &Session, floor: impl Fn(&Lines, u64, u64)) -> f64 {
 
 /// A payload there and one back, through one mailbox each way.
 pub(crate) fn mailbox(session: &Session, size: usize, _readers: usize) -> f64 {
-    by_round_trip_size!(size, mailboxes(session))
+    if size == LARGE { mailboxes::<LARGE_WORDS>(session) } else { by_size!(size, mailboxes(session)) }
 }
 
 fn mailboxes<const W: usize>(session: &Session) -> f64 {
@@ -380,27 +427,27 @@ fn mailboxes<const W: usize>(session: &Session) -> f64 {
 
 /// A bare hand-off of as many records.
 pub(crate) fn hand_off(session: &Session, size: usize, _readers: usize) -> f64 {
-    by_stream_size!(size, hand_offs(session))
+    if size == LARGE { hand_offs::<LARGE_WORDS>(session) } else { by_stream_size!(size, hand_offs(session)) }
 }
 
 fn hand_offs<const W: usize>(session: &Session) -> f64 {
     let (warm, records) = (session.warm_up(W * 8), session.records(W * 8));
-    let lines = &session.shared.lines;
+    let (lines, bytes) = (&session.shared.lines, ring_bytes(W * 8));
     match session.role {
         Role::First => {
-            lines.hand_off_write::<W>(warm, fill);
+            lines.hand_off_write::<W>(bytes, warm, fill);
             session.meet();
             let start = Instant::now();
-            lines.hand_off_write::<W>(records, fill);
+            lines.hand_off_write::<W>(bytes, records, fill);
             let total = lines.wait_for_result();
             let took = start.elapsed();
             assert_eq!(total, expected_sum(W, records), "checksum of the hand-off");
             each(took, records)
         }
         Role::Second => {
-            lines.hand_off_read::<W>(warm, sum);
+            lines.hand_off_read::<W>(bytes, warm, sum);
             session.meet();
-            lines.give_result(lines.hand_off_read::<W>(records, sum));
+            lines.give_result(lines.hand_off_read::<W>(bytes, records, sum));
             0.0
         }
     }

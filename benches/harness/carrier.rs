@@ -1,10 +1,11 @@
 //! What a contender must be able to do.
 
-use crate::session::Session;
+use super::session::Session;
 
-/// Carries records of `W` words from one writer to one or two lossless readers.
+/// Makes a channel of records of `W` words from one writer to one or two lossless readers.
 ///
-/// Every call is inlined into the measuring loop, so that buffers kept in a writer or reader are as good as locals.
+/// Every call on it is inlined into the measuring loop, so that buffers kept in a writer or reader are as good as
+/// locals.
 pub(crate) trait Carrier {
     /// The writing end.
     type Writer<const W: usize>;
@@ -19,7 +20,10 @@ pub(crate) trait Carrier {
 
     /// All readers have joined. Most writers find out for themselves.
     fn joined<const W: usize>(_writer: &mut Self::Writer<W>, _readers: usize) {}
+}
 
+/// Calls that carry one record.
+pub(crate) trait Singles: Carrier {
     /// Fills and sends one record, in one call; waits for room.
     fn send<const W: usize>(writer: &mut Self::Writer<W>, sequence: u64);
 

@@ -6,9 +6,9 @@ use std::hint::spin_loop;
 use std::mem::MaybeUninit;
 use std::sync::{LazyLock, Mutex};
 
-use crate::carrier::{Batches, Carrier};
-use crate::payload::Payload;
-use crate::session::{Session, slots};
+use super::carrier::{Batches, Carrier, Singles};
+use super::session::{Session, slots};
+use super::words::{add_up, fill_in};
 
 /// `push` and `pop`, guarded by `is_full` and `is_empty`.
 pub(crate) struct PushPop;
@@ -19,36 +19,37 @@ pub(crate) struct Chunks;
 /// Both ends are made at once: the reader's waits here for its thread.
 static READERS: LazyLock<Mutex<HashMap<&'static str, Box<dyn Any + Send>>>> = LazyLock::new(Mutex::default);
 
-fn pair<const W: usize>(what: &'static str) -> rtrb::Producer<Payload<W>> {
-    let (producer, consumer) = rtrb::RingBuffer::<Payload<W>>::new(slots(W * 8));
-    READERS.lock().expect("nobody panics with the lock").insert(what, Box::new(consumer));
-    producer
-}
+/// Says that both ends are rtrb's own, in an implementation of `Carrier`.
+macro_rules! carries_with_rtrb {
+    () => {
+        type Writer<const W: usize> = rtrb::Producer<[u64; W]>;
+        type Reader<const W: usize> = rtrb::Consumer<[u64; W]>;
 
-fn take<const W: usize>(what: &'static str) -> rtrb::Consumer<Payload<W>> {
-    let consumer = READERS.lock().expect("nobody panics with the lock").remove(what).expect("made before");
-    *consumer.downcast().expect("of the same size")
+        fn writer<const W: usize>(_session: &Session, what: &'static str, _readers: usize) -> Self::Writer<W> {
+            let (producer, consumer) = rtrb::RingBuffer::<[u64; W]>::new(slots(W * 8));
+            READERS.lock().expect("nobody panics with the lock").insert(what, Box::new(consumer));
+            producer
+        }
+
+        fn reader<const W: usize>(_session: &Session, what: &'static str, _number: usize) -> Self::Reader<W> {
+            let consumer = READERS.lock().expect("nobody panics with the lock").remove(what).expect("made before");
+            *consumer.downcast().expect("of the same size")
+        }
+    };
 }
 
 impl Carrier for PushPop {
-    type Writer<const W: usize> = rtrb::Producer<Payload<W>>;
-    type Reader<const W: usize> = rtrb::Consumer<Payload<W>>;
+    carries_with_rtrb!();
+}
 
-    fn writer<const W: usize>(_session: &Session, what: &'static str, _readers: usize) -> Self::Writer<W> {
-        pair(what)
-    }
-
-    fn reader<const W: usize>(_session: &Session, what: &'static str, _number: usize) -> Self::Reader<W> {
-        take(what)
-    }
-
+impl Singles for PushPop {
     #[inline(always)]
     fn send<const W: usize>(writer: &mut Self::Writer<W>, sequence: u64) {
         while writer.is_full() {
             spin_loop();
         }
         let mut place = MaybeUninit::uninit();
-        assert!(writer.push(*Payload::fill_in(&mut place, sequence)).is_ok(), "not full");
+        assert!(writer.push(*fill_in(&mut place, sequence)).is_ok(), "not full");
     }
 
     #[inline(always)]
@@ -56,22 +57,15 @@ impl Carrier for PushPop {
         while reader.is_empty() {
             spin_loop();
         }
-        reader.pop().expect("not empty").sum()
+        add_up(&reader.pop().expect("not empty"))
     }
 }
 
 impl Carrier for Chunks {
-    type Writer<const W: usize> = rtrb::Producer<Payload<W>>;
-    type Reader<const W: usize> = rtrb::Consumer<Payload<W>>;
+    carries_with_rtrb!();
+}
 
-    fn writer<const W: usize>(_session: &Session, what: &'static str, _readers: usize) -> Self::Writer<W> {
-        pair(what)
-    }
-
-    fn reader<const W: usize>(_session: &Session, what: &'static str, _number: usize) -> Self::Reader<W> {
-        take(what)
-    }
-
+impl Singles for Chunks {
     #[inline(always)]
     fn send<const W: usize>(writer: &mut Self::Writer<W>, sequence: u64) {
         Self::send_batch(writer, sequence, 1);
@@ -90,7 +84,7 @@ impl Batches for Chunks {
             if let Ok(mut chunk) = writer.write_chunk_uninit(count) {
                 let (one, two) = chunk.as_mut_slices();
                 for (place, sequence) in one.iter_mut().chain(two).zip(first..) {
-                    Payload::fill_in(place, sequence);
+                    fill_in(place, sequence);
                 }
                 // SAFETY: all of the chunk was filled.
                 unsafe { chunk.commit_all() };
@@ -113,7 +107,7 @@ impl Batches for Chunks {
         };
         let chunk = reader.read_chunk(count).expect("not fewer than there were");
         let (one, two) = chunk.as_slices();
-        let total = one.iter().chain(two).fold(0u64, |total, payload| total.wrapping_add(payload.sum()));
+        let total = add_up(one.as_flattened()).wrapping_add(add_up(two.as_flattened()));
         chunk.commit_all();
         (count, total)
     }
