@@ -35,7 +35,7 @@ pub(crate) fn slots(slot_bytes: usize) -> usize {
 pub(crate) fn batch(size: usize) -> usize {
     match size {
         ..65536 => 32,
-        ..LARGE => 4,
+        65536..LARGE => 4,
         _ => 2,
     }
 }
