@@ -42,6 +42,12 @@ pub enum CreateError {
         /// The writer's process id, as it gave it, in its own container.
         process: u64,
     },
+    /// The ring is strict: its creator is gone, or will go, and nobody can write it in his place. (The seal cannot be taken off.)
+    #[error("{} is sealed: nobody but its first writer can write it; create a new ring and hand that to its readers", .path.display())]
+    Sealed {
+        /// The ring.
+        path: PathBuf,
+    },
     /// What is there cannot be taken over.
     #[error("cannot take over {}: {source}", .path.display())]
     TakeOver {

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::{Options, Reader, Writer};
 use crate::error::{CreateError, OpenError, RemoveError};
+use crate::segment::memfd::{self, Profile};
 use crate::segment::sysv::SysvKey;
-use crate::segment::{memfd, posix, sysv};
+use crate::segment::{posix, sysv};
 
 /// The descriptors of a ring without a name: [`Writer::descriptors`].
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +46,42 @@ impl Options {
         self.create_or_take_over(|| self.create_posix(name), || posix::take_over(name), || posix::clear(name))
     }
 
-    /// Creates a ring without a name, in two memfds, for whoever is handed its [descriptors](Writer::descriptors). Nobody can
-    /// truncate it, so no access to it ever ends in a SIGBUS; nothing is left of it after its last user.
+    /// Creates a ring without a name, in two memfds, for whoever is handed its [descriptors](Writer::descriptors), or
+    /// [receives](crate::Handover) it. Nobody can truncate it, so no access to it ever ends in a SIGBUS; nothing is left of it after
+    /// its last user.
+    ///
+    /// The ring is *restartable*: a process of this user that has the descriptors can write it, and [take it
+    /// over](Self::take_over_descriptors) when its writer has died. Other users can only read it.
+    /// [`create_memfd_strict`](Self::create_memfd_strict) lets nobody write it.
     ///
     /// # Errors
     /// [`CreateError`].
     pub fn create_memfd(&self) -> Result<Writer, CreateError> {
-        self.create_in(memfd::create)
+        self.create_in(|geometry| memfd::create(Profile::Restartable, geometry))
+    }
+
+    /// As [`create_memfd`](Self::create_memfd), but the ring is *strict*: the kernel lets nobody write it but through the mapping that
+    /// this call made (`F_SEAL_FUTURE_WRITE`), neither this user nor root, whatever they hold and open. So what readers
+    /// receive is from this writer. The price: when it has gone, nobody can take the ring over; create a new one. (Forked
+    /// children of the writer have its mapping, and a debugger can write into any process of its user.)
+    ///
+    /// The registry, which readers must write, is as in a restartable ring.
+    ///
+    /// # Errors
+    /// [`CreateError`]; [`Io`](CreateError::Io) on a kernel before 5.1, which does not know the seal.
+    pub fn create_memfd_strict(&self) -> Result<Writer, CreateError> {
+        self.create_in(|geometry| memfd::create(Profile::Strict, geometry))
+    }
+
+    /// Takes over a restartable ring in memfds whose writer has died, or has closed it, by descriptors that somebody kept: as
+    /// [`open_or_create`](Self::open_or_create) does with a named ring. Readers carry on without opening it again. The
+    /// descriptors stay the caller's.
+    ///
+    /// # Errors
+    /// [`CreateError`]: [`Sealed`](CreateError::Sealed) if the ring is strict; [`WriterAlive`](CreateError::WriterAlive);
+    /// [`TakeOver`](CreateError::TakeOver) if it cannot be used, or is another user's.
+    pub fn take_over_descriptors(&self, ring: BorrowedFd<'_>, registry: BorrowedFd<'_>) -> Result<Writer, CreateError> {
+        self.resume_writer(memfd::take_over(ring, registry)?)
     }
 
     /// Opens a ring by the descriptors that its writer handed out, and joins it; without that of the registry, or as another
@@ -92,12 +122,13 @@ impl Options {
 }
 
 impl Writer {
-    /// The descriptors of a ring made by [`Options::create_memfd`], to be handed to readers: over a unix socket
-    /// (`SCM_RIGHTS`), or to a child (both are closed on exec unless they are duplicated). None for other rings.
+    /// The descriptors of a ring in memfds, to be handed to readers: to a child (both are closed on exec unless they are
+    /// duplicated), or over a unix socket, which [`share`](Self::share) does and checks. None for other rings.
     ///
-    /// That of the ring is harmless: another user cannot make a writable one of it. That of the registry is for processes of
-    /// this user (to others it is as if they had none: they could not lock a reader slot with it). Whoever has it can hold the writer up, and make it
-    /// leave readers behind, and processes that [borrow](crate#trust) records rely on you to hand it to nobody else.
+    /// That of the ring is harmless: another user cannot make a writable one of it, and of a strict ring nobody can. That of the
+    /// registry is for processes of this user (to others it is as if they had none: they could not lock a reader slot with it).
+    /// Whoever has it can hold the writer up, and make it leave readers behind, and processes that [borrow](crate#trust) records
+    /// rely on you to hand it to nobody else.
     #[must_use]
     pub fn descriptors(&self) -> Option<Descriptors<'_>> {
         let [ring, registry] = self.shared.descriptors.as_ref()?;

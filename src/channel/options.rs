@@ -303,7 +303,7 @@ impl Options {
         })
     }
 
-    fn resume_writer(&self, mut segments: Segments) -> Result<Writer, CreateError> {
+    pub(super) fn resume_writer(&self, mut segments: Segments) -> Result<Writer, CreateError> {
         let registered = membarrier::register();
         let path = segments.path.clone().unwrap_or_default();
         let (cleanup, lease) = (segments.cleanup.take().filter(|_| !self.keep), segments.lease.take());

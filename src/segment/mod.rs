@@ -10,13 +10,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use nix::sys::stat::{FileStat, lstat};
 use nix::unistd::{geteuid, unlink};
 
-use crate::error::CreateError;
+use crate::error::{CreateError, OpenError};
 use crate::layout::{Geometry, RegistryLayout, RingLayout};
-use crate::memory::{Backing, Mapped};
+use crate::memory::{Backing, Mapped, Memory};
+use crate::ring::Site;
 
 pub(crate) mod anon;
 mod attach;
@@ -77,6 +79,27 @@ impl Segments {
             lease: None,
             descriptors: None,
         }
+    }
+
+    /// Takes the writer's lock of a ring that was opened to be taken over. `path`: for people.
+    fn take_lease(&mut self, path: &Path) -> Result<(), CreateError> {
+        let refused = |source| CreateError::TakeOver { path: path.to_owned(), source: Box::new(source) };
+        if !self.trusted {
+            // Whoever else could write the ring could feed this process a position to write to.
+            let reason = "another user owns it, or may write it; remove it and create a new one";
+            return Err(refused(OpenError::NotARing { path: path.to_owned(), reason }));
+        }
+        let unwritable = || refused(OpenError::NeedsRegistry { path: None });
+        let locked = self.lives.as_ref().ok_or_else(unwritable)?.lock_writer();
+        let io = |source| CreateError::Io { path: Some(path.to_owned()), doing: "lock the lease of", source };
+        self.lease = locked.map_err(io)?;
+        if self.lease.is_none() {
+            let word = self.ring_layout.writer_process();
+            // Relaxed: for people.
+            let process = Mapped::new(self.ring.clone()).load(word, Relaxed, Site::EpochLook);
+            return Err(CreateError::WriterAlive { path: path.to_owned(), process });
+        }
+        Ok(())
     }
 }
 

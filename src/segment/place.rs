@@ -11,7 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, posix_fallocate, renameat2};
@@ -25,8 +24,7 @@ use super::lives::Lease;
 use super::{Cleanup, Inode, Lives, Lock, Segments, mapping, posix};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{REGISTRY_MAGIC, RING_MAGIC, RegistryLayout, RingLayout, WORD_BYTES};
-use crate::memory::{Backing, Mapped, Memory};
-use crate::ring::Site;
+use crate::memory::Backing;
 
 /// Whatever is at the path, the open neither follows it, nor waits for it, nor takes it for a terminal.
 const OPEN: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
@@ -70,29 +68,15 @@ impl Place {
         let refused = |source| CreateError::TakeOver { path: path.clone(), source: Box::new(source) };
         let (mut segments, stats) = self.attach(path.clone(), OFlag::O_RDWR).map_err(refused)?;
         let unwritable = || OpenError::NeedsRegistry { path: Some(self.path(&self.registry)) };
-        let (Some(stats), Some(lives)) = (stats, &segments.lives) else { return Err(refused(unwritable())) };
-        if !segments.trusted {
-            // Whoever else could write the ring could feed this process a position to write to.
-            let reason = "another user owns it, or may write it; remove it and create a new one";
-            return Err(refused(OpenError::NotARing { path: path.clone(), reason }));
-        }
-        let locked = lives.lock_writer();
-        let io = |source| CreateError::Io { path: Some(path.clone()), doing: "lock the lease of", source };
-        let Some(lease) = locked.map_err(io)? else {
-            let word = segments.ring_layout.writer_process();
-            // Relaxed: for people.
-            let process = Mapped::new(segments.ring.clone()).load(word, Relaxed, Site::EpochLook);
-            return Err(CreateError::WriterAlive { path, process });
-        };
+        let Some([ring, registry]) = stats else { return Err(refused(unwritable())) };
+        segments.take_lease(&path)?;
         // What was locked may have been removed just before.
-        let [ring, registry] = stats;
         let still_there = |name: &OsStr, stat: &FileStat| {
             stat_at(&self.directory, name).is_ok_and(|found| Inode::of(&found) == Inode::of(stat))
         };
         if !still_there(&self.ring, &ring) || !still_there(&self.registry, &registry) {
             return Err(refused(OpenError::NotFound { path: path.clone() }));
         }
-        segments.lease = Some(lease);
         segments.cleanup = segments.registry.clone().map(|mapped| Cleanup {
             process: std::process::id(),
             files: vec![(self.path(&self.ring), Inode::of(&ring)), (self.path(&self.registry), Inode::of(&registry))],

@@ -29,13 +29,23 @@ pub(crate) enum Kind {
     Named,
     Posix,
     Memfd,
+    MemfdStrict,
     Sysv,
     SysvPath,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 8] =
-        [Kind::Heap, Kind::Anonymous, Kind::File, Kind::Named, Kind::Posix, Kind::Memfd, Kind::Sysv, Kind::SysvPath];
+    pub(crate) const ALL: [Kind; 9] = [
+        Kind::Heap,
+        Kind::Anonymous,
+        Kind::File,
+        Kind::Named,
+        Kind::Posix,
+        Kind::Memfd,
+        Kind::MemfdStrict,
+        Kind::Sysv,
+        Kind::SysvPath,
+    ];
 
     pub(crate) fn name(self) -> String {
         format!("{self:?}")
@@ -47,7 +57,12 @@ impl Kind {
 
     /// Has the ring a name that outlives its writer?
     pub(crate) fn has_name(self) -> bool {
-        !matches!(self, Kind::Heap | Kind::Anonymous | Kind::Memfd)
+        !matches!(self, Kind::Heap | Kind::Anonymous) && !self.is_memfd()
+    }
+
+    /// Is it handed out over a socket?
+    pub(crate) fn is_memfd(self) -> bool {
+        matches!(self, Kind::Memfd | Kind::MemfdStrict)
     }
 
     /// Can a process that is no child of the writer's open it?
@@ -79,9 +94,10 @@ impl View {
             Kind::Named => options.create(address),
             Kind::Posix => options.create_posix(address),
             Kind::Memfd => options.create_memfd(),
+            Kind::MemfdStrict => options.create_memfd_strict(),
             Kind::Sysv | Kind::SysvPath => options.create_sysv(self.key()),
         }?;
-        let handover = (self.kind == Kind::Memfd).then(|| Handover::start(address, &writer));
+        let handover = self.kind.is_memfd().then(|| Handover::start(address, &writer));
         Ok(Owned { writer, handover })
     }
 
@@ -92,7 +108,7 @@ impl View {
             Kind::File => options.open_file(address),
             Kind::Named => options.open(address),
             Kind::Posix => options.open_posix(address),
-            Kind::Memfd => {
+            Kind::Memfd | Kind::MemfdStrict => {
                 // Nobody hands it out: it is not there.
                 let Some([ring, registry]) = receive(address) else {
                     return Err(OpenError::NotFound { path: address.into() });
@@ -105,7 +121,7 @@ impl View {
 
     /// The descriptors that are handed out, if that is how the ring is reached.
     pub(crate) fn offered(&self) -> Option<[OwnedFd; 2]> {
-        if self.kind == Kind::Memfd { receive(&self.address) } else { None }
+        if self.kind.is_memfd() { receive(&self.address) } else { None }
     }
 
     /// As `open`, by descriptors that were received before.
@@ -131,7 +147,7 @@ impl View {
             Kind::Named => shmcast::remove(&self.address),
             Kind::Posix => shmcast::remove_posix(&self.address),
             Kind::Sysv | Kind::SysvPath => shmcast::remove_sysv(self.key()),
-            Kind::Heap | Kind::Anonymous | Kind::Memfd => panic!("it has no name to remove"),
+            Kind::Heap | Kind::Anonymous | Kind::Memfd | Kind::MemfdStrict => panic!("it has no name to remove"),
         }
     }
 
@@ -179,7 +195,9 @@ impl View {
         let shown = |path: &Path| path.display().to_string();
         match self.kind {
             Kind::Heap | Kind::Anonymous => Vec::new(),
-            Kind::Memfd => Some(&self.address).filter(|path| exists(Path::new(path))).cloned().into_iter().collect(),
+            Kind::Memfd | Kind::MemfdStrict => {
+                Some(&self.address).filter(|path| exists(Path::new(path))).cloned().into_iter().collect()
+            }
             Kind::Sysv | Kind::SysvPath => guard::segments(&self.keys()),
             Kind::File | Kind::Posix => {
                 self.files().iter().filter(|path| exists(path)).map(|path| shown(path)).collect()
@@ -195,7 +213,7 @@ impl View {
     pub(crate) fn set_mode(&self, registry: bool, mode: u32, owned: &Owned) {
         match self.kind {
             Kind::Heap | Kind::Anonymous => panic!("it has no mode"),
-            Kind::Memfd => {
+            Kind::Memfd | Kind::MemfdStrict => {
                 let descriptors = owned.descriptors().expect("a memfd");
                 let file = if registry { descriptors.registry } else { descriptors.ring };
                 nix::sys::stat::fchmod(file, nix::sys::stat::Mode::from_bits_retain(mode)).expect("our own");
@@ -223,7 +241,7 @@ impl View {
     pub(crate) fn open_wrong(&self, wrong: Wrong) -> Result<Reader, OpenError> {
         match self.kind {
             Kind::Heap | Kind::Anonymous => panic!("it cannot be opened"),
-            Kind::Memfd => {
+            Kind::Memfd | Kind::MemfdStrict => {
                 let flags = MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC;
                 let file = fs::File::from(memfd_create("wrong", flags).expect("a memfd"));
                 file.write_all_at(&wrong.bytes(), 0).expect("a little memory");
@@ -277,7 +295,7 @@ impl Spot {
         let path = path.to_str().expect("UTF-8").to_owned();
         let address = match kind {
             Kind::Heap | Kind::Anonymous => String::new(),
-            Kind::File | Kind::Memfd => path,
+            Kind::File | Kind::Memfd | Kind::MemfdStrict => path,
             Kind::Named => unique_name("kinds"),
             Kind::Posix => format!("/{}", unique_name("kinds")),
             Kind::Sysv => guard::fresh_key().to_string(),

@@ -402,7 +402,7 @@ fn another_user(spot: &mut Spot) {
     let mut peer = start("stranger", spot);
     peer.expect("kept out");
     publish(&mut ring, 1);
-    if spot.kind != Kind::Memfd {
+    if !spot.kind.is_memfd() {
         spot.set_mode(false, 0o644, &ring);
     }
     peer.tell("go");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, gettid, setuid};
 use shmcast::{CreateError, OpenError, Options, Reader, RecvError, RemoveError, WaitStrategy};
 
-use crate::kind::{Kind, View};
+use crate::kind::View;
 use crate::peer::Line;
 use crate::support::{assert_whole, smallest};
 use crate::{BOUND, LARGE, check_report, publish, wishing};
@@ -108,7 +108,7 @@ fn stranger(view: &View, line: &mut Line) {
     let offered = view.offered();
     setuid(Uid::from_raw(NOBODY)).expect("root may");
     let open = |options: Options| view.open_offered(&options, offered.as_ref());
-    if view.kind != Kind::Memfd {
+    if !view.kind.is_memfd() {
         // A memfd is whose descriptor it is.
         let opened = open(Options::new().lossy(true));
         assert!(matches!(opened, Err(OpenError::Permission { .. })), "{opened:?}");
@@ -121,7 +121,7 @@ fn stranger(view: &View, line: &mut Line) {
     let mut reader = open(Options::new().lossy(true)).unwrap_or_else(|error| panic!("{error}"));
     assert!(!reader.can_borrow());
     assert_whole(0, &reader.recv().expect("a record"), BOUND);
-    if view.kind == Kind::Memfd {
+    if view.kind.is_memfd() {
         assert!(view.is_read_only(offered.as_ref()), "nor made writable");
     } else {
         assert!(matches!(view.remove(), Err(RemoveError::Permission { .. })));

@@ -109,7 +109,14 @@ pub(crate) fn posix(options: &Options) -> (Writer, Door) {
 }
 
 pub(crate) fn memfd(options: &Options) -> (Writer, Door) {
-    let writer = options.create_memfd().expect("a small ring");
+    handed_out(options.create_memfd().expect("a small ring"))
+}
+
+pub(crate) fn memfd_strict(options: &Options) -> (Writer, Door) {
+    handed_out(options.create_memfd_strict().expect("a small ring"))
+}
+
+fn handed_out(writer: Writer) -> (Writer, Door) {
     let handed_out = writer.descriptors().expect("a memfd");
     let copies = [handed_out.ring, handed_out.registry].map(|file| file.try_clone_to_owned().expect("a copy"));
     (writer, Door::Descriptors(copies))
@@ -124,13 +131,14 @@ pub(crate) fn sysv(options: &Options) -> (Writer, Door) {
 /// Runs a test on a ring of each kind.
 pub(crate) fn on_every_kind(options: &Options, test: impl Fn(Writer, &Door)) {
     type Make = fn(&Options) -> (Writer, Door);
-    let kinds: [(&str, Make); 7] = [
+    let kinds: [(&str, Make); 8] = [
         ("heap", heap),
         ("anonymous", anonymous),
         ("file", file),
         ("named", named),
         ("POSIX", posix),
         ("memfd", memfd),
+        ("strict memfd", memfd_strict),
         ("System V", sysv),
     ];
     for (kind, make) in kinds {

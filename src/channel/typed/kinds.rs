@@ -35,6 +35,26 @@ impl<T: Schema + NoUninit> TypedOptions<T> {
         self.create_with(Options::create_memfd)
     }
 
+    /// As [`Options::create_memfd_strict`].
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_memfd_strict(&self) -> Result<TypedWriter<T>, CreateError> {
+        self.create_with(Options::create_memfd_strict)
+    }
+
+    /// As [`Options::take_over_descriptors`]. A ring is taken over only if its values are of this type.
+    ///
+    /// # Errors
+    /// As [`Options::take_over_descriptors`].
+    pub fn take_over_descriptors(
+        &self,
+        ring: BorrowedFd<'_>,
+        registry: BorrowedFd<'_>,
+    ) -> Result<TypedWriter<T>, CreateError> {
+        self.create_with(|options| options.take_over_descriptors(ring, registry))
+    }
+
     /// As [`Options::create_sysv`].
     ///
     /// # Errors
@@ -53,7 +73,7 @@ impl<T: Schema + CheckedBitPattern> TypedOptions<T> {
         self.open_with(|options| options.open_posix(name))
     }
 
-    /// As [`Options::open_descriptors`].
+    /// As [`Options::open_descriptors`]: also for those of a [`SharedRing`](crate::SharedRing).
     ///
     /// # Errors
     /// As [`open`](Self::open).
