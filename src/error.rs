@@ -1,8 +1,10 @@
 //! What can go wrong: one enum for each verb. Every message is one line that names the ring, the cause, and what to
 //! do next; the numbers are in the fields.
 
+mod handover;
 mod verbs;
 
+pub use handover::{ReceiveError, ShareError};
 pub use verbs::{
     PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, TryPublishError, TryRecvError, WaitForReadersError,
 };

@@ -3,8 +3,10 @@
 
 use crate::memory::Word;
 
+pub mod handover;
 mod header;
 
+pub use handover::HandoverError;
 pub(crate) use header::load_header;
 pub use header::{FormatError, RegistryLayout, RingLayout};
 

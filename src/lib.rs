@@ -23,17 +23,18 @@ mod segment;
 mod wait;
 
 pub use channel::{
-    Claim, Descriptors, Iter, Options, Reader, Received, Record, RecordRef, Subscriber, TryIter, TypedIter,
-    TypedOptions, TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter, Writer, gc, list, remove, remove_file,
-    remove_posix, remove_sysv,
+    Claim, Descriptors, Handover, Iter, Options, Reader, Received, Record, RecordRef, SharedRing, Subscriber, TryIter,
+    TypedIter, TypedOptions, TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter, Writer, gc, list, remove,
+    remove_file, remove_posix, remove_sysv,
 };
 pub use error::{
-    CreateError, OpenError, PublishError, PublishTimeoutError, RecvError, RecvTimeoutError, RemoveError,
-    TryPublishError, TryRecvError, WaitForReadersError,
+    CreateError, OpenError, PublishError, PublishTimeoutError, ReceiveError, RecvError, RecvTimeoutError, RemoveError,
+    ShareError, TryPublishError, TryRecvError, WaitForReadersError,
 };
-pub use layout::{FormatError, GeometryError};
+pub use layout::{FormatError, GeometryError, HandoverError};
 pub use ring::Start;
 pub use schema::{PayloadSchema, Schema};
+pub use segment::handover::Peer;
 pub use segment::pages::{PageOutcome, PageReport};
 pub use segment::survey::{RingInfo, RingState};
 pub use segment::sysv::SysvKey;

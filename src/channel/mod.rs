@@ -8,6 +8,7 @@
 mod claim;
 #[allow(unsafe_code)]
 mod door;
+mod handover;
 mod kinds;
 mod options;
 mod pages;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use claim::Claim;
 pub use door::{RecordRef, TypedRef};
+pub use handover::{Handover, SharedRing};
 pub use kinds::{Descriptors, remove_posix, remove_sysv};
 pub use options::{Options, Subscriber, gc, list, remove, remove_file};
 pub use reader::{Iter, Reader, TryIter};

@@ -478,6 +478,11 @@ impl Shared {
         PayloadSchema::found(&self.payload(), &text)
     }
 
+    /// What tells the ring from every other.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.ring.1.incarnation
+    }
+
     pub(super) fn is_trusted(&self) -> bool {
         self.trusted
     }

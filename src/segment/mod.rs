@@ -24,6 +24,7 @@ pub(crate) mod anon;
 mod attach;
 pub(crate) mod directory;
 pub(crate) mod file;
+pub(crate) mod handover;
 pub(crate) mod heap;
 mod lives;
 mod mapping;
