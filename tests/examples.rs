@@ -315,6 +315,7 @@ fn wrong_arguments_exit_with_2_and_one_line() {
         ("producer", none),
         ("producer", &["a", "b"]),
         ("producer", &["a", "--readers", "many"]),
+        ("hand_over_fd", &["a"]),
         ("consumer", none),
         ("consumer", &["a", "--from", "middle"]),
         ("consumer", &["a", "--unknown"]),
@@ -333,6 +334,24 @@ fn forked_children_receive_everything() {
     let output = run(&mut place.command("fork", [] as [&str; 0]));
     assert_succeeded(&output);
     assert_eq!(text(&output.stdout).matches("received 100000 records in order\n").count(), 2);
+    place.assert_nothing_is_left();
+}
+
+// ---- hand_over_fd ----
+
+#[test]
+fn a_handed_over_ring_is_read_and_not_written() {
+    let place = Place::new();
+    let output = run(&mut place.command("hand_over_fd", [] as [&str; 0]));
+    assert_succeeded(&output);
+    // What the records are, from their formula.
+    let mut digest = Sha256::new();
+    (0..100_000_u64).for_each(|number| digest.update(vec![number as u8; (number * 7 % 120) as usize]));
+    let received = format!("100000 records, sha256 {:x}", digest.finalize());
+    let expected = format!(
+        "server: {received}\nreader: {received}\nfollower: {received}, and may not write: Operation not permitted (os error 1)\n"
+    );
+    assert_eq!(text(&output.stdout), expected);
     place.assert_nothing_is_left();
 }
 
