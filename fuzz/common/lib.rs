@@ -3,12 +3,14 @@
 //!
 //! ```text
 //!   bytes ──▶ wire ──▶ script ──┬─▶ attach   damaged and hostile segments in `Guarded` memory, which panics out of bounds
-//!    ▲                          └─▶ ops      calls of the public API, each compared with a model
+//!    ▲                          ├─▶ ops      calls of the public API, each compared with a model
+//!    │                          └─▶ handover messages with descriptors, over a real socket
 //!    └── seeds (tests): scripts by hand
 //! ```
-//! Both panic when a promise is broken; that is all a fuzzer needs.
+//! All panic when a promise is broken; that is all a fuzzer needs.
 
 mod attach;
+mod handover;
 mod memory;
 mod ops;
 mod pattern;
@@ -30,5 +32,14 @@ pub fn run_attach(data: &[u8]) {
 pub fn run_ops(data: &[u8]) {
     if let Ok(script) = ops::Script::arbitrary(&mut Unstructured::new(data)) {
         ops::run(&script);
+    }
+}
+
+/// Any message with any descriptors from the other end of a socket: a ring, or a typed error, and every descriptor is closed
+/// (invariant I6).
+pub fn run_handover(data: &[u8]) {
+    handover::parse(data);
+    if let Ok(script) = handover::Script::arbitrary(&mut Unstructured::new(data)) {
+        handover::run(&script);
     }
 }

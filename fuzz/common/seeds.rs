@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use arbitrary::{Arbitrary, Unstructured};
 
 use crate::wire::Encode;
-use crate::{attach, ops, run_attach, run_ops};
+use crate::{attach, handover, ops, run_attach, run_handover, run_ops};
 
-const MOST_FILES: usize = 30;
+const MOST_FILES: usize = 50;
 const MOST_BYTES: usize = 100_000;
 
 fn folder(kind: &str, target: &str) -> PathBuf {
@@ -64,8 +64,18 @@ fn every_ops_seed_passes() {
 }
 
 #[test]
+fn every_handover_seed_passes() {
+    let seeds = handover_seeds();
+    for (name, script) in &seeds {
+        println!("{name}");
+        run_handover(&seed("handover", name, script));
+    }
+}
+
+#[test]
 fn every_regression_passes() {
-    for (target, run) in [("attach", run_attach as fn(&[u8])), ("ops_vs_model", run_ops)] {
+    let targets = [("attach", run_attach as fn(&[u8])), ("handover", run_handover), ("ops_vs_model", run_ops)];
+    for (target, run) in targets {
         for (path, bytes) in files("regressions", target) {
             println!("{}", path.display());
             run(&bytes);
@@ -75,7 +85,8 @@ fn every_regression_passes() {
 
 #[test]
 fn the_seeds_stay_few_and_small() {
-    let all: Vec<_> = ["attach", "ops_vs_model"].into_iter().flat_map(|target| files("seeds", target)).collect();
+    let all: Vec<_> =
+        ["attach", "handover", "ops_vs_model"].into_iter().flat_map(|target| files("seeds", target)).collect();
     assert!(all.len() < MOST_FILES);
     assert!(all.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < MOST_BYTES);
 }
@@ -84,11 +95,63 @@ fn the_seeds_stay_few_and_small() {
 fn odd_inputs_are_scripts_too() {
     for bytes in [&[][..], &[0xFF; 64], &[0; 64], &[1; 4096]] {
         run_attach(bytes);
+        run_handover(bytes);
         run_ops(bytes);
     }
 }
 
 // ---- the scripts ----
+
+fn handover_seeds() -> Vec<(&'static str, handover::Script)> {
+    use handover::script::{Base, Edit, File, Length, Script, WordEdit};
+    let full = || Script {
+        stream: true,
+        message: Base { strict: false, registry: true },
+        edits: Vec::new(),
+        length: Length::Whole,
+        files: vec![File::Ring { strict: false }, File::Registry { strict: false }],
+        require_strict: false,
+    };
+    let follower = |stream, files| Script {
+        stream,
+        message: Base { strict: true, registry: false },
+        files,
+        require_strict: true,
+        ..full()
+    };
+    let copy = |edits, less| Script {
+        message: Base { strict: false, registry: false },
+        files: vec![File::Copy { registry: false, edits, less }],
+        ..full()
+    };
+    vec![
+        ("full_reader", full()),
+        ("follower", follower(false, vec![File::Ring { strict: true }])),
+        ("writable", follower(true, vec![File::WritableRing { strict: true }])),
+        ("too_many", follower(true, (0..25).map(|_| File::Pipe).collect())),
+        ("cut", Script { length: Length::Less { by: 5 }, files: vec![File::Pipe, File::Pipe], ..full() }),
+        ("long", Script { stream: false, length: Length::More { by: 3 }, ..full() }),
+        ("other_version", Script { edits: vec![Edit { at: 8, value: 2 }], ..full() }),
+        ("other_ring", Script { message: Base { strict: true, registry: true }, ..full() }),
+        (
+            "read_only",
+            Script { files: vec![File::Ring { strict: false }, File::ReadOnlyRegistry { strict: false }], ..full() },
+        ),
+        (
+            "memfds",
+            Script {
+                files: vec![
+                    File::Memfd { sealed: true, bytes: vec![7; 600] },
+                    File::Memfd { sealed: false, bytes: Vec::new() },
+                ],
+                ..full()
+            },
+        ),
+        ("copy", copy(Vec::new(), 0)),
+        ("copy_short", copy(Vec::new(), 8)),
+        ("copy_changed", copy(vec![WordEdit { word: 6, value: 0 }], 0)),
+    ]
+}
 
 fn ops_seeds() -> Vec<(&'static str, ops::Script)> {
     use ops::script::{Fill, From, Len, Op, Publish, Receive, Script, Shape, StartAt};
