@@ -37,8 +37,17 @@ const SPARE: i64 = 400;
 /// An attack on an open file of so many bytes.
 type Attack = fn(BorrowedFd<'_>, NonZeroUsize) -> Result<(), Errno>;
 
-const ATTACKS: [(&str, Attack); 10] = [
+const ATTACKS: [(&str, Attack); 11] = [
     ("write", |file, _| pwrite(file, b"\0", SPARE).map(drop)),
+    ("copy into it", |file, _| {
+        let from = memfd_create("zeros", MFdFlags::MFD_CLOEXEC)?;
+        ftruncate(&from, 1)?;
+        let (mut here, mut there) = (0, SPARE);
+        let (from, to) = (from.as_raw_fd(), file.as_raw_fd());
+        // SAFETY: both positions are there to be read and written.
+        let copied = unsafe { libc::copy_file_range(from, &raw mut here, to, &raw mut there, 1, 0) };
+        if Errno::result(copied)? == 1 { Ok(()) } else { Err(Errno::EIO) }
+    }),
     ("map to write", |file, size| {
         let map = Map::new(file, size, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
         map.store();
@@ -64,6 +73,22 @@ const ATTACKS: [(&str, Attack); 10] = [
     }),
     ("punch a hole", |file, _| {
         fallocate(file, FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 4096)
+    }),
+];
+
+/// Attacks that nobody has success with, sealed or not: the kernel is to write into a mapping that may only be read.
+const NEVER: [(&str, Attack); 2] = [
+    ("force it by /proc/self/mem", |file, size| {
+        let map = Map::new(file, size, ProtFlags::PROT_READ)?;
+        let memory = open("/proc/self/mem", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        pwrite(&memory, b"\0", map.at.addr().get() as i64 + SPARE).map(drop)
+    }),
+    ("read into it", |file, size| {
+        let map = Map::new(file, size, ProtFlags::PROT_READ)?;
+        let zeros = open("/dev/zero", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let to = map.at.as_ptr().wrapping_byte_add(SPARE as usize);
+        // SAFETY: that byte is mapped, and nobody in this process has a reference to it.
+        Errno::result(unsafe { libc::read(zeros.as_raw_fd(), to, 1) }).map(drop)
     }),
 ];
 
@@ -150,7 +175,7 @@ fn attack(received: BorrowedFd<'_>, writer: u32) -> Outcome {
     let length = NonZeroUsize::new(size as usize).expect("not empty");
     let mut outcome = Outcome { allowed: BTreeSet::new(), opened: BTreeSet::new(), tried: 0 };
     let ways = ways(received, writer);
-    for (name, attack) in ATTACKS {
+    for (name, attack) in NEVER.into_iter().chain(ATTACKS) {
         for (way, file) in &ways {
             let Ok(file) = file else { continue };
             outcome.opened.insert(way.replace(|c: char| c.is_ascii_digit(), ""));
@@ -260,7 +285,7 @@ fn attacked(mut writer: Writer, other: bool) -> Attacked {
     let opened = child.expect("opened");
     let allowed = child.expect("allowed");
     println!("{user} user: {tried} attacks on descriptors {opened}: allowed: {allowed:?}; take-over: {take_over}");
-    assert!(tried as usize >= ATTACKS.len());
+    assert!(tried as usize >= ATTACKS.len() + NEVER.len());
     assert_eq!(fstat(ring.ring()).expect("a memfd").st_size, size);
     let allowed = allowed.split("; ").filter(|name| !name.is_empty()).map(str::to_owned).collect();
     Attacked { writer, ring, child, take_over, opened, allowed }
@@ -345,8 +370,15 @@ fn another_user_can_in_no_way_change_a_restartable_ring() {
 #[test]
 fn this_user_can_write_a_restartable_ring_but_not_truncate_it() {
     let ring = attacked(smallest().create_memfd().expect("a small ring"), false);
-    let allowed =
-        ["change the mode", "make a mapping writable", "map to write", "punch a hole", "remove pages", "write"];
+    let allowed = [
+        "change the mode",
+        "copy into it",
+        "make a mapping writable",
+        "map to write",
+        "punch a hole",
+        "remove pages",
+        "write",
+    ];
     assert_eq!(ring.allowed, allowed);
     assert_eq!(ring.take_over, "WriterAlive");
     // Not a signal, whatever is read.
