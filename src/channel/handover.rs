@@ -153,7 +153,7 @@ impl Handover {
     }
 
     /// Hands a ring over: one message. Answers who got it. Waits for room in the socket as the socket does; it is not known when
-    /// the other end reads it. About 10 microseconds.
+    /// the other end reads it. Some tens of microseconds.
     ///
     /// # Errors
     /// [`ShareError`]; nothing was sent.
@@ -187,8 +187,8 @@ impl Handover {
     }
 
     /// Receives a ring: one message. Waits for it as the socket does. The other end may be hostile: what is no whole message, what
-    /// are not the descriptors that it announces, and what are no memfds, sealed, with one ring in them, is refused. Some
-    /// tens of microseconds.
+    /// are not the descriptors that it announces, and what are no memfds, sealed, with one ring in them, is refused. About
+    /// a hundred microseconds.
     ///
     /// # Errors
     /// [`ReceiveError`]; all descriptors that came were closed.
