@@ -388,6 +388,20 @@ fn this_user_can_write_a_restartable_ring_but_not_truncate_it() {
     }
 }
 
+/// It publishes through the mapping that it has, and gets no other one.
+#[test]
+fn the_writer_itself_changes_a_strict_ring_by_publishing_only() {
+    let mut writer = smallest().create_memfd_strict().expect("a small ring");
+    let ring = writer.shared_ring().expect("a memfd");
+    publish(&mut writer, 1);
+    assert_eq!(attack(ring.ring(), std::process::id()).allowed, ["change the mode"].into());
+    publish(&mut writer, 1);
+    let mut reader = ring.open(&Options::new()).unwrap_or_else(|error| panic!("{error}"));
+    for sequence in 0..2 {
+        assert_whole(sequence, &reader.recv().expect("a record"), BOUND);
+    }
+}
+
 /// The registry has the seals of the restartable profile, also beside a strict ring.
 #[test]
 fn nobody_can_truncate_a_registry() {
