@@ -79,6 +79,30 @@ pub enum CreateError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The ring directory is not one in which this ring can be safe, or be reached.
+    #[error("cannot use the ring directory {}: {reason} (SHMCAST_DIR)", .path.display())]
+    RingDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The rule that it breaks, and what to do.
+        reason: &'static str,
+    },
+    /// The ring cannot be given to that group.
+    #[error("may not give {} to group {group}: {source}; name a group that this user is a member of", .path.display())]
+    Group {
+        /// The ring.
+        path: PathBuf,
+        /// The group's number.
+        group: u32,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// No group has that name.
+    #[error("no group is called {name:?}; check the name, or give its number")]
+    UnknownGroup {
+        /// The name.
+        name: String,
+    },
     /// The system refused for another reason.
     #[error("could not {doing}{}: {source}; resolve that and try again", at(.path))]
     Io {
@@ -110,7 +134,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The system does not let this user read the ring.
-    #[error("may not open {}: {source}; ask its owner for permission to read it", .path.display())]
+    #[error("may not open {}: {source}; ask its owner to create it for followers, or for readers", .path.display())]
     Permission {
         /// What was refused.
         path: PathBuf,
@@ -123,6 +147,34 @@ pub enum OpenError {
         /// What was looked at.
         path: PathBuf,
         /// What it is.
+        reason: &'static str,
+    },
+    /// The ring belongs to a user who may not be the one that is meant: where anybody can take a name, somebody may have taken
+    /// this one first.
+    #[error(
+        "{} belongs to user {owner}{}; if that is the one you mean, say so (Options::owner), or check the name",
+        .path.display(), not(.wanted)
+    )]
+    ForeignOwner {
+        /// The ring.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it should be, if that was said.
+        wanted: Option<u32>,
+    },
+    /// No user has that name.
+    #[error("no user is called {name:?}; check the name, or give the number")]
+    UnknownUser {
+        /// The name.
+        name: String,
+    },
+    /// Somebody else can exchange the rings in the ring directory.
+    #[error("cannot use the ring directory {}: {reason} (SHMCAST_DIR)", .path.display())]
+    RingDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The rule that it breaks, and what to do.
         reason: &'static str,
     },
     /// The bytes are not those of a ring, or of none that this program can use.
@@ -160,7 +212,7 @@ pub enum OpenError {
         slots: u64,
     },
     /// A lossless reader must write the registry, which this process may not.
-    #[error("a lossless reader writes to the registry{}, which this user may not; join as a lossy reader, or ask the owner for permission to write it", at(.path))]
+    #[error("a lossless reader writes to the registry{}, which this user may not; join as a lossy reader, or ask the owner to create the ring for readers", at(.path))]
     NeedsRegistry {
         /// The registry, if it is a file.
         path: Option<PathBuf>,
@@ -240,6 +292,11 @@ pub enum RemoveError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+/// `, not <user>`, or nothing.
+fn not(wanted: &Option<u32>) -> String {
+    wanted.map(|wanted| format!(", not {wanted}")).unwrap_or_default()
 }
 
 /// ` at <path>`, or nothing.

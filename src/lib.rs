@@ -1,5 +1,6 @@
 #![doc = include_str!("lib.md")]
 #![doc = include_str!("segment/kinds.md")]
+#![doc = include_str!("trust.md")]
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 
 #[cfg(not(target_os = "linux"))]
@@ -23,9 +24,9 @@ mod segment;
 mod wait;
 
 pub use channel::{
-    Claim, Descriptors, Handover, Iter, Options, Reader, Received, Record, RecordRef, SharedRing, Subscriber, TryIter,
-    TypedIter, TypedOptions, TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter, Writer, gc, list, remove,
-    remove_file, remove_posix, remove_sysv,
+    Claim, Descriptors, GroupId, Handover, Iter, Options, Reader, Received, Record, RecordRef, SharedRing, Subscriber,
+    TryIter, TypedIter, TypedOptions, TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter, UserId, Writer,
+    gc, list, remove, remove_file, remove_posix, remove_sysv,
 };
 pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, ReceiveError, RecvError, RecvTimeoutError, RemoveError,
@@ -34,6 +35,7 @@ pub use error::{
 pub use layout::{FormatError, GeometryError, HandoverError};
 pub use ring::Start;
 pub use schema::{PayloadSchema, Schema};
+pub use segment::access::Access;
 pub use segment::handover::Peer;
 pub use segment::pages::{PageOutcome, PageReport};
 pub use segment::survey::{RingInfo, RingState};

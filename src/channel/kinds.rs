@@ -21,13 +21,13 @@ pub struct Descriptors<'a> {
 
 impl Options {
     /// Creates a ring in POSIX shared memory: the objects `/name`, which is the ring segment, and `/name.registry`. Mode 0600,
-    /// whole or not at all, with all its memory reserved. The slash in front may be left out; the rest is as for
-    /// [`create`](Self::create).
+    /// unless it is for [others](Self::followers) as well; whole or not at all, with all its memory reserved. The slash in
+    /// front may be left out; the rest is as for [`create`](Self::create).
     ///
     /// # Errors
     /// [`CreateError`].
     pub fn create_posix(&self, name: &str) -> Result<Writer, CreateError> {
-        self.create_in(|geometry| posix::create(name, geometry))
+        self.create_in(|geometry| posix::create(name, geometry, self.permissions()?))
     }
 
     /// Opens a ring made by [`create_posix`](Self::create_posix) and joins it.
@@ -35,7 +35,7 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open_posix(&self, name: &str) -> Result<Reader, OpenError> {
-        self.open_in(posix::open(name)?)
+        self.open_in(posix::open(name, self.manner()?)?)
     }
 
     /// As [`open_or_create`](Self::open_or_create), for a ring in POSIX shared memory.
@@ -99,8 +99,8 @@ impl Options {
         self.open_in(memfd::open(ring, registry)?)
     }
 
-    /// Creates a ring in System V shared memory. Mode 0600; all its memory is touched. It is found by the
-    /// [key](SysvKey), and only when it is whole, but the key is taken from the start.
+    /// Creates a ring in System V shared memory. Mode 0600, unless it is for [others](Self::followers) as well; all its memory
+    /// is touched. It is found by the [key](SysvKey), and only when it is whole, but the key is taken from the start.
     ///
     /// Such segments stay when their process is killed: [`remove_sysv`] removes them. And nobody learns that it was:
     /// they have no file to lock, so the death of a peer is not seen. Use the calls with timeouts, or a
@@ -109,7 +109,7 @@ impl Options {
     /// # Errors
     /// [`CreateError`].
     pub fn create_sysv(&self, key: SysvKey) -> Result<Writer, CreateError> {
-        self.create_in(|geometry| sysv::create(key, geometry))
+        self.create_in(|geometry| sysv::create(key, geometry, self.permissions()?))
     }
 
     /// Opens a ring made by [`create_sysv`](Self::create_sysv) and joins it.
@@ -117,7 +117,7 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open_sysv(&self, key: SysvKey) -> Result<Reader, OpenError> {
-        self.open_in(sysv::open(key)?)
+        self.open_in(sysv::open(key, self.manner()?)?)
     }
 }
 

@@ -5,6 +5,7 @@
 //!      └────── open* ─────────────────────────────────────────────────────▶ Reader     (other processes)
 //! ```
 
+mod access;
 mod claim;
 #[allow(unsafe_code)]
 mod door;
@@ -18,6 +19,7 @@ mod record;
 mod typed;
 mod writer;
 
+pub use access::{GroupId, UserId};
 pub use claim::Claim;
 pub use door::{RecordRef, TypedRef};
 pub use handover::{Handover, SharedRing};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::Others;
 use super::patience::Patience;
 use super::{Reader, Writer};
 use crate::error::{CreateError, OpenError, RemoveError};
@@ -72,6 +73,7 @@ pub struct Options {
     stall_limit: Option<Duration>,
     pub(super) wait_for_successor: bool,
     pub(super) pages: Wishes,
+    pub(super) others: Others,
     untyped: bool,
 }
 
@@ -97,6 +99,7 @@ impl Default for Options {
             stall_limit: None,
             wait_for_successor: false,
             pages: Wishes::default(),
+            others: Others::default(),
             untyped: false,
         }
     }
@@ -215,21 +218,26 @@ impl Options {
         self
     }
 
-    /// Creates a named ring, in the directory that `SHMCAST_DIR` names, or `/dev/shm/shmcast`. Mode 0600. It is there
-    /// whole or not at all, with all its memory reserved.
+    /// Creates a named ring, in the directory that `SHMCAST_DIR` names, or `/dev/shm/shmcast`. Mode 0600, unless it is for
+    /// [others](Self::followers) as well. It is there whole or not at all, with all its memory reserved.
+    ///
+    /// The directory is made when it is missing: for this user alone, or, if the ring is for others, for all, and sticky
+    /// (1777, like `/tmp`). One that another user owns, or that others can write and is not sticky, is
+    /// [refused](CreateError::RingDirectory). For several users that write rings, root makes it.
     ///
     /// # Errors
     /// [`CreateError`].
     pub fn create(&self, name: &str) -> Result<Writer, CreateError> {
-        self.create_in(|geometry| directory::create(name, geometry))
+        self.create_in(|geometry| directory::create(name, geometry, self.permissions()?))
     }
 
-    /// Creates a ring in two files: `path`, and `path` with `.registry` behind it. Mode 0600.
+    /// Creates a ring in two files: `path`, and `path` with `.registry` behind it. Mode 0600, unless it is for
+    /// [others](Self::followers) as well.
     ///
     /// # Errors
     /// [`CreateError`].
     pub fn create_file(&self, path: impl AsRef<Path>) -> Result<Writer, CreateError> {
-        self.create_in(|geometry| file::create(path.as_ref(), geometry))
+        self.create_in(|geometry| file::create(path.as_ref(), geometry, self.permissions()?))
     }
 
     /// Creates a ring in anonymous shared memory, for this process and the children that it forks.
@@ -365,7 +373,7 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open(&self, name: &str) -> Result<Reader, OpenError> {
-        self.open_in(directory::open(name)?)
+        self.open_in(directory::open(name, self.manner()?)?)
     }
 
     /// Opens a ring made by [`create_file`](Self::create_file) and joins it.
@@ -373,7 +381,7 @@ impl Options {
     /// # Errors
     /// [`OpenError`].
     pub fn open_file(&self, path: impl AsRef<Path>) -> Result<Reader, OpenError> {
-        self.open_in(file::open(path.as_ref())?)
+        self.open_in(file::open(path.as_ref(), self.manner()?)?)
     }
 
     /// Joins a ring of this process, or of the process that forked it.
@@ -400,7 +408,8 @@ impl Options {
             Some(lives) => lives.lock_slot(slot).unwrap_or_else(|error| failed.replace(error).and(None)).map(Some),
             None => Some(None),
         };
-        let joined = if self.lossy {
+        let joined = if self.lossy || self.others.follower {
+            let registry = registry.filter(|_| !self.others.follower);
             ring::Reader::join_lossy_owned(ring, registry, start, registered, process, orphans, lock)
                 .map(|(core, lock)| (core, lock.flatten()))
         } else {
@@ -481,6 +490,10 @@ impl Shared {
     /// What tells the ring from every other.
     pub(super) fn incarnation(&self) -> u64 {
         self.ring.1.incarnation
+    }
+
+    pub(super) fn only_followed(&self) -> bool {
+        self.registry.is_none()
     }
 
     pub(super) fn is_trusted(&self) -> bool {

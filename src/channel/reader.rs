@@ -53,7 +53,7 @@ type Core = ring::Reader<Mapped>;
 pub struct Reader {
     pub(super) core: Core,
     pub(super) shared: Arc<Shared>,
-    options: Options,
+    pub(super) options: Options,
     /// The lock of the slot.
     _lock: Option<Lock>,
     /// When it was last asked whether the writer lives.

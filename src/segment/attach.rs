@@ -20,13 +20,13 @@ pub(super) struct Opened {
     pub(super) at: PathBuf,
 }
 
-/// Maps a ring: its segment first, and once that one is checked its registry, unless `registry` answers none. `path` is that
-/// of the ring, for people. Answers what the two files are with it.
+/// Maps a ring: its segment first, and once that one is checked its registry, unless `registry` answers none. `lease` answers
+/// none if this user may not open it. `path` is that of the ring, for people. Answers what the two files are with it.
 pub(super) fn attach(
     ring: &Opened,
     writable: bool,
     registry: impl FnOnce() -> Result<Option<Opened>, OpenError>,
-    lease: impl FnOnce() -> Result<Lease, OpenError>,
+    lease: impl FnOnce() -> Result<Option<Lease>, OpenError>,
     path: PathBuf,
 ) -> Result<(Segments, Option<[FileStat; 2]>), OpenError> {
     let map = |opened: &Opened, length, writable| {
@@ -46,14 +46,22 @@ pub(super) fn attach(
         lives: None,
         lease: None,
     };
-    let Some(registry) = registry()? else { return Ok((segments, None)) };
+    let copy = || {
+        let failed = |source| OpenError::Io { path: Some(ring.at.clone()), doing: "duplicate", source };
+        ring.file.try_clone().map_err(failed)
+    };
+    let Some(registry) = registry()? else {
+        segments.lives = Some(Lives::of_follower(copy()?));
+        return Ok((segments, None));
+    };
     let (words, length) = load(&registry, "registry")?;
     let parsed = RegistryLayout::parse(&words, length, &segments.ring_layout);
     let layout = parsed.map_err(|source| format_error(&registry.at, source))?;
     segments.registry = Some(map(&registry, layout.length, true)?);
     segments.registry_layout = Some(layout);
     segments.trusted = super::trusted(&ring.stat, &registry.stat);
-    segments.lives = Some(Lives::new(registry.file, lease()?));
+    let lease = lease()?.map_or_else(|| Ok(Lease::Hidden(copy()?)), Ok)?;
+    segments.lives = Some(Lives::new(registry.file, lease));
     Ok((segments, Some([ring.stat, registry.stat])))
 }
 

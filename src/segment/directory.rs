@@ -7,8 +7,12 @@
 //!       lease                    empty; the writer's lock is on it
 //! ```
 //!
-//! The ring directory is made for one user, mode 0700. One that users share must be made beforehand, with the sticky
-//! bit, as for `/tmp`; making such ones is for a later version. The default one is removed again with its last ring.
+//! The ring directory is made for one user, mode 0700, or, by the first create of a ring that others may use, for all:
+//! like `/tmp`, mode 1777. A default one of this user's is opened to all by that, too. It is removed again with its last ring.
+//! One that somebody else could exchange rings in is used neither to create nor to open.
+//!
+//! Every step is relative to a directory that is held open, takes one component of a checked name, and follows no link: so
+//! no name leads out of the ring directory.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,17 +20,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open as open_path, openat};
-use nix::sys::stat::{Mode, SFlag, fchmod, mkdirat};
+use nix::fcntl::{AT_FDCWD, OFlag, open as open_path, openat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 
 use super::Segments;
+use super::access::{self, Manner, Permissions};
+use super::attach::descriptor_path;
+use super::build::{Temporary, build, temporary_name};
 use super::lives::Lease;
-use super::place::{Place, Temporary, build, create_error, open_error, remove_error, stat_at, temporary_name};
+use super::place::{Place, create_error, open_error, remove_error, stat_at};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{Geometry, RegistryLayout, RingLayout};
 
-const DEFAULT_RING_DIRECTORY: &str = "/dev/shm/shmcast";
+pub(super) const DEFAULT_RING_DIRECTORY: &str = "/dev/shm/shmcast";
 const MAX_NAME_BYTES: usize = 200;
 /// How often a create makes the ring directory again that another process has just removed, because it was empty.
 const MAX_ATTEMPTS: usize = 100;
@@ -35,6 +42,9 @@ pub(super) const RING: &str = "ring";
 pub(super) const REGISTRY: &str = "registry";
 pub(super) const LEASE: &str = "lease";
 
+/// Of a ring directory for all, as of `/tmp`.
+const SHARED: Mode = Mode::S_ISVTX.union(Mode::S_IRWXU).union(Mode::S_IRWXG).union(Mode::S_IRWXO);
+
 /// Only to reach what is in it: works without permission to list it.
 const REACH: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
@@ -42,16 +52,16 @@ const REACH: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOE
 ///
 /// # Errors
 /// See [`CreateError`]; nothing is left behind.
-pub(crate) fn create(name: &str, geometry: Geometry) -> Result<Segments, CreateError> {
-    create_in(&ring_directory(), name, geometry)
+pub(crate) fn create(name: &str, geometry: Geometry, permissions: Permissions) -> Result<Segments, CreateError> {
+    create_in(&ring_directory(), name, geometry, permissions)
 }
 
 /// Opens a named ring that another process created. Never formats, never waits.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub(crate) fn open(name: &str) -> Result<Segments, OpenError> {
-    open_in(&ring_directory(), name)
+pub(crate) fn open(name: &str, manner: Manner) -> Result<Segments, OpenError> {
+    open_in(&ring_directory(), name, manner)
 }
 
 /// Takes over a named ring whose writer is gone.
@@ -79,7 +89,7 @@ pub(crate) fn clear(name: &str) -> Result<(), RemoveError> {
     match place(&rings, name) {
         // The directory never gets another ring.
         Ok(place) if stat_at(&place.directory, &place.ring).err() == Some(Errno::ENOENT) => {
-            remove_at(&place, rings.join(name))
+            remove_at(place, rings.join(name))
         }
         _ => Ok(()),
     }
@@ -107,48 +117,70 @@ pub(super) fn broken_rule(name: &str) -> Option<&'static str> {
     }
 }
 
-pub(super) fn create_in(rings: &Path, name: &str, geometry: Geometry) -> Result<Segments, CreateError> {
+pub(super) fn create_in(
+    rings: &Path,
+    name: &str,
+    geometry: Geometry,
+    permissions: Permissions,
+) -> Result<Segments, CreateError> {
     if let Some(rule) = broken_rule(name) {
         return Err(CreateError::InvalidName { name: name.to_owned(), rule });
     }
     let layouts = super::layouts(geometry)?;
-    build_in(rings, name, layouts).inspect_err(|_| tidy(rings))
+    build_in(rings, name, layouts, permissions).inspect_err(|_| tidy(rings))
 }
 
-fn build_in(rings: &Path, name: &str, layouts: (RingLayout, RegistryLayout)) -> Result<Segments, CreateError> {
+fn build_in(
+    rings: &Path,
+    name: &str,
+    layouts: (RingLayout, RegistryLayout),
+    permissions: Permissions,
+) -> Result<Segments, CreateError> {
     let path = rings.join(name);
     let failed = |doing| {
         let path = &path;
         move |errno| create_error(errno, path, doing)
     };
     // Declared in this order: what is in the new directory is removed before the directory itself.
-    let (home, hidden) = enter(rings, name)?;
+    let (home, hidden) = enter(rings, name, permissions)?;
     let mut aside = Temporary::new(home.as_fd(), hidden.clone(), UnlinkatFlags::RemoveDir);
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let inner = openat(&home, hidden.as_os_str(), flags, Mode::empty()).map_err(failed("open the directory of"))?;
-    fchmod(&inner, Mode::S_IRWXU).map_err(failed("set the mode of"))?;
-    let built = build(inner.as_fd(), [RING.into(), REGISTRY.into()], &path, layouts)?;
+    let inner = openat(&home, hidden.as_os_str(), REACH | OFlag::O_NOFOLLOW, Mode::empty());
+    let inner = inner.map_err(failed("open the directory of"))?;
+    set_mode(&inner, Mode::S_IRWXU).map_err(failed("set the mode of"))?;
+    // One that can be given to a group, too.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let inner = openat(&inner, ".", flags, Mode::empty()).map_err(failed("open the directory of"))?;
+    let io = |source| CreateError::Io { path: Some(path.clone()), doing: "reach the directory of", source };
+    let place = in_place(home.try_clone().map_err(io)?, inner.try_clone().map_err(io)?, &path);
+    let mut built = build(inner.as_fd(), [RING.into(), REGISTRY.into()], &path, layouts)?;
     let (lease, file) = Temporary::file(inner.as_fd(), LEASE.into()).map_err(failed("create a file for"))?;
-    let lock = built.lease(Lease::File(file), &path)?;
+    let lock = built.lease(Lease::File(file), permissions, &path)?;
+    permissions.give(&inner, permissions.directory(), &path)?;
     aside.rename(name.as_ref()).map_err(failed("rename into place"))?;
     aside.keep();
     lease.keep();
-    Ok(built.keep([path.join(RING), path.join(REGISTRY)], Some(path), lock))
+    Ok(built.keep(path, place, lock))
 }
 
 /// Opens the ring directory, made if it is missing, with a new directory of a hidden name in it (from then on nobody
 /// takes the ring directory for empty).
-fn enter(rings: &Path, name: &str) -> Result<(OwnedFd, std::ffi::OsString), CreateError> {
+fn enter(rings: &Path, name: &str, permissions: Permissions) -> Result<(OwnedFd, std::ffi::OsString), CreateError> {
     let hidden = temporary_name(name.as_ref())?;
     for _ in 0..MAX_ATTEMPTS {
-        match mkdir(rings, Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => {}
+        let made = match mkdir(rings, Mode::S_IRWXU) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
             Err(errno) => return Err(create_error(errno, rings, "create the ring directory")),
-        }
+        };
         let home = match reach(rings) {
             Err(Errno::ENOENT) => continue,
             home => home.map_err(|errno| create_error(errno, rings, "open the ring directory"))?,
         };
+        if made {
+            let mode = if permissions.is_shared() { SHARED } else { Mode::S_IRWXU };
+            set_mode(&home, mode).map_err(|errno| create_error(errno, rings, "set the mode of"))?;
+        }
+        inspect(&home, rings, permissions)?;
         // An early answer, before any work; the rename is what decides.
         if stat_at(&home, name.as_ref()).is_ok() {
             return Err(CreateError::NameTaken { path: rings.join(name) });
@@ -165,6 +197,30 @@ fn enter(rings: &Path, name: &str) -> Result<(OwnedFd, std::ffi::OsString), Crea
     Err(CreateError::Io { path: Some(rings.to_owned()), doing: "keep the ring directory", source })
 }
 
+/// The mode of a directory that is held open only to reach what is in it.
+fn set_mode(directory: &OwnedFd, mode: Mode) -> Result<(), Errno> {
+    fchmodat(AT_FDCWD, &descriptor_path(directory), mode, FchmodatFlags::FollowSymlink)
+}
+
+/// Is the ring directory one to create a ring in? The default one of this user's, of which nobody chose the mode, is
+/// opened to all if the ring is for others.
+fn inspect(home: &OwnedFd, rings: &Path, permissions: Permissions) -> Result<(), CreateError> {
+    let failed = |errno| create_error(errno, rings, "look at the ring directory");
+    let mut stat = fstat(home).map_err(failed)?;
+    let own_default = super::ours(&stat, false) && rings == Path::new(DEFAULT_RING_DIRECTORY);
+    if own_default && !access::lets_in(&stat, permissions) {
+        set_mode(home, SHARED).map_err(failed)?;
+        stat = fstat(home).map_err(failed)?;
+    }
+    let rule = access::broken_rule(&stat, Some(nix::unistd::geteuid().as_raw()));
+    let closed =
+        "those whom the ring is for cannot reach what is in it; open it to them (chmod 1777), or choose another one";
+    match rule.or((!access::lets_in(&stat, permissions)).then_some(closed)) {
+        Some(reason) => Err(CreateError::RingDirectory { path: rings.to_owned(), reason }),
+        None => Ok(()),
+    }
+}
+
 /// Opens the ring directory. Anybody may write to /dev/shm, so no link is followed to the default one.
 pub(super) fn reach(rings: &Path) -> Result<OwnedFd, Errno> {
     let extra = if rings == Path::new(DEFAULT_RING_DIRECTORY) { OFlag::O_NOFOLLOW } else { OFlag::empty() };
@@ -176,19 +232,25 @@ pub(super) fn reach_ring(rings: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> 
     openat(rings, name, REACH | OFlag::O_NOFOLLOW, Mode::empty())
 }
 
-/// The two files of a named ring. A link in place of its directory is not followed.
+/// The files of a named ring. A link in place of its directory is not followed.
 fn place(rings: &Path, name: &str) -> Result<Place, Errno> {
-    let directory = reach_ring(&reach(rings)?, name)?;
-    let (ring, registry, lease) = (RING.into(), REGISTRY.into(), Some(LEASE.into()));
-    Ok(Place { directory, ring, registry, lease, shown: rings.join(name), posix: false })
+    let home = reach(rings)?;
+    let directory = reach_ring(&home, name)?;
+    Ok(in_place(home, directory, &rings.join(name)))
 }
 
-pub(super) fn open_in(rings: &Path, name: &str) -> Result<Segments, OpenError> {
+/// The same, with both directories held open. `path` is that of the ring.
+fn in_place(home: OwnedFd, directory: OwnedFd, path: &Path) -> Place {
+    let (ring, registry, lease, home) = (RING.into(), REGISTRY.into(), Some(LEASE.into()), Some(home));
+    Place { directory, ring, registry, lease, home, shown: path.to_owned(), posix: false }
+}
+
+pub(super) fn open_in(rings: &Path, name: &str, manner: Manner) -> Result<Segments, OpenError> {
     if let Some(rule) = broken_rule(name) {
         return Err(OpenError::InvalidName { name: name.to_owned(), rule });
     }
     let path = rings.join(name);
-    place(rings, name).map_err(|errno| open_error(errno, &path, "open the directory of"))?.open(path)
+    place(rings, name).map_err(|errno| open_error(errno, &path, "open the directory of"))?.open(path, manner)
 }
 
 pub(super) fn take_over_in(rings: &Path, name: &str) -> Result<Segments, CreateError> {
@@ -201,7 +263,7 @@ pub(super) fn take_over_in(rings: &Path, name: &str) -> Result<Segments, CreateE
         CreateError::TakeOver { path: path.clone(), source }
     };
     let place = place(rings, name).map_err(refused)?;
-    place.take_over(path.clone(), Some(path))
+    place.take_over(path)
 }
 
 pub(super) fn remove_in(rings: &Path, name: &str) -> Result<(), RemoveError> {
@@ -210,17 +272,17 @@ pub(super) fn remove_in(rings: &Path, name: &str) -> Result<(), RemoveError> {
     }
     let path = rings.join(name);
     let place = place(rings, name).map_err(|errno| remove_error(errno, &path, "remove"))?;
-    remove_at(&place, path)
+    remove_at(place, path)
 }
 
 /// Removes the files of a ring in a directory that is held open, and the directory.
-fn remove_at(place: &Place, path: PathBuf) -> Result<(), RemoveError> {
+fn remove_at(place: Place, path: PathBuf) -> Result<(), RemoveError> {
     let failed = |errno| remove_error(errno, &path, "remove");
     let removed = place.remove();
     if !matches!(removed, Ok(()) | Err(RemoveError::NotFound { .. })) {
         return removed;
     }
-    match (sweep(&path), removed) {
+    match (sweep(&place), removed) {
         // Without its segments it may be what a killed remove left, but not with anything else in it.
         (Err(Errno::ENOTEMPTY | Errno::EEXIST), Err(_)) => {
             Err(RemoveError::NotARing { path, reason: "it is a directory without a ring in it" })
@@ -233,20 +295,20 @@ fn remove_at(place: &Place, path: PathBuf) -> Result<(), RemoveError> {
 
 /// Removes the directory of a named ring whose segments are gone: it never gets others, because a ring is renamed
 /// into place with its directory. Any other directory is left alone.
-pub(super) fn sweep(path: &Path) -> Result<(), Errno> {
-    let directory = open_path(path, REACH | OFlag::O_NOFOLLOW, Mode::empty())?;
-    let gone = |name: &str| stat_at(&directory, OsStr::new(name)).err() == Some(Errno::ENOENT);
+pub(super) fn sweep(place: &Place) -> Result<(), Errno> {
+    let (Some(home), Some(name)) = (&place.home, place.shown.file_name()) else { return Ok(()) };
+    let gone = |name: &str| stat_at(&place.directory, OsStr::new(name)).err() == Some(Errno::ENOENT);
     if !gone(RING) || !gone(REGISTRY) {
         return Err(Errno::ENOTEMPTY);
     }
     // What is not an empty file is not a lease.
     let regular = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFREG;
-    if stat_at(&directory, OsStr::new(LEASE)).is_ok_and(|stat| regular(stat.st_mode) && stat.st_size == 0) {
-        unlinkat(&directory, LEASE, UnlinkatFlags::NoRemoveDir)?;
+    if stat_at(&place.directory, OsStr::new(LEASE)).is_ok_and(|stat| regular(stat.st_mode) && stat.st_size == 0) {
+        unlinkat(&place.directory, LEASE, UnlinkatFlags::NoRemoveDir)?;
     }
     // Whatever has the name by now, it stays if there is anything in it.
-    unlinkat(nix::fcntl::AT_FDCWD, path, UnlinkatFlags::RemoveDir)?;
-    if let Some(rings) = path.parent() {
+    unlinkat(home, name, UnlinkatFlags::RemoveDir)?;
+    if let Some(rings) = place.shown.parent() {
         tidy(rings);
     }
     Ok(())
@@ -255,7 +317,7 @@ pub(super) fn sweep(path: &Path) -> Result<(), Errno> {
 /// Removes the default ring directory if it is empty.
 fn tidy(rings: &Path) {
     if rings == Path::new(DEFAULT_RING_DIRECTORY) {
-        let _ = unlinkat(nix::fcntl::AT_FDCWD, rings, UnlinkatFlags::RemoveDir);
+        let _ = unlinkat(AT_FDCWD, rings, UnlinkatFlags::RemoveDir);
     }
 }
 
@@ -272,7 +334,7 @@ mod tests {
     }
 
     fn made(rings: &Path, name: &str) -> Segments {
-        create_in(rings, name, geometry()).unwrap_or_else(|error| panic!("{error}"))
+        create_in(rings, name, geometry(), Permissions::default()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]
@@ -280,11 +342,11 @@ mod tests {
         let directory = directory();
         // Made when it is missing.
         let rings = directory.path().join("rings");
-        assert!(matches!(open_in(&rings, "a"), Err(OpenError::NotFound { .. })));
+        assert!(matches!(open_in(&rings, "a", Manner::default()), Err(OpenError::NotFound { .. })));
         assert!(matches!(remove_in(&rings, "a"), Err(RemoveError::NotFound { .. })));
         let writer = made(&rings, "a");
-        assert!(matches!(open_in(&rings, "b"), Err(OpenError::NotFound { .. })));
-        let reader = open_in(&rings, "a").unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(open_in(&rings, "b", Manner::default()), Err(OpenError::NotFound { .. })));
+        let reader = open_in(&rings, "a", Manner::default()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(names_in(&rings), ["a"]);
         assert_eq!(names_in(&rings.join("a")), [LEASE, REGISTRY, RING]);
         for (path, mode) in [("", 0o700), ("a", 0o700), ("a/ring", 0o600), ("a/registry", 0o600), ("a/lease", 0o600)] {
@@ -294,7 +356,10 @@ mod tests {
         assert_eq!(reader.path, Some(rings.join("a")));
         assert_eq!(writer.path, reader.path);
         assert!(writer.trusted && reader.trusted && writer.ring.base() != reader.ring.base());
-        assert!(matches!(create_in(&rings, "a", geometry()), Err(CreateError::NameTaken { .. })));
+        assert!(matches!(
+            create_in(&rings, "a", geometry(), Permissions::default()),
+            Err(CreateError::NameTaken { .. })
+        ));
         assert_eq!(names_in(&rings), ["a"], "no temporaries");
         remove_in(&rings, "a").expect("a ring of ours");
         assert!(names_in(&rings).is_empty(), "remove removes everything");
@@ -306,8 +371,11 @@ mod tests {
         let rings = directory.path();
         let _writer = made(rings, "a");
         symlink("a", rings.join("b")).unwrap();
-        assert!(matches!(create_in(rings, "b", geometry()), Err(CreateError::NameTaken { .. })));
-        assert!(matches!(open_in(rings, "b"), Err(OpenError::NotARing { .. })));
+        assert!(matches!(
+            create_in(rings, "b", geometry(), Permissions::default()),
+            Err(CreateError::NameTaken { .. })
+        ));
+        assert!(matches!(open_in(rings, "b", Manner::default()), Err(OpenError::NotARing { .. })));
         assert!(matches!(remove_in(rings, "b"), Err(RemoveError::NotARing { .. })));
         assert_eq!(names_in(&rings.join("a")).len(), 3);
         assert_eq!(names_in(rings), ["a", "b"]);
@@ -321,8 +389,11 @@ mod tests {
         fs::create_dir(rings.join("foreign")).unwrap();
         fs::write(rings.join("foreign/lease"), "precious").unwrap();
         for name in ["file", "foreign"] {
-            assert!(matches!(create_in(rings, name, geometry()), Err(CreateError::NameTaken { .. })));
-            assert!(open_in(rings, name).is_err());
+            assert!(matches!(
+                create_in(rings, name, geometry(), Permissions::default()),
+                Err(CreateError::NameTaken { .. })
+            ));
+            assert!(open_in(rings, name, Manner::default()).is_err());
             assert!(matches!(remove_in(rings, name), Err(RemoveError::NotARing { .. })), "{name}");
         }
         for path in ["file", "foreign/lease"] {
@@ -336,12 +407,15 @@ mod tests {
         let directory = directory();
         let rings = directory.path();
         let bad = Geometry { blocks: 3, ..geometry() };
-        assert!(matches!(create_in(rings, "a", bad), Err(CreateError::Geometry(_))));
+        assert!(matches!(create_in(rings, "a", bad, Permissions::default()), Err(CreateError::Geometry(_))));
         let huge = Geometry { capacity: crate::layout::MAX_CAPACITY_BYTES, ..geometry() };
         let free = nix::sys::statvfs::statvfs(rings).unwrap();
         // Never reserve that much: only where the guard must refuse it.
         if free.blocks() > 0 && free.blocks_available() * free.fragment_size() < huge.capacity {
-            assert!(matches!(create_in(rings, "a", huge), Err(CreateError::NoSpace { path: Some(_), .. })));
+            assert!(matches!(
+                create_in(rings, "a", huge, Permissions::default()),
+                Err(CreateError::NoSpace { path: Some(_), .. })
+            ));
         }
         assert!(names_in(rings).is_empty());
     }
@@ -355,7 +429,7 @@ mod tests {
         let new = made(rings, "a").cleanup.expect("created here");
         old.run();
         assert_eq!(names_in(&rings.join("a")).len(), 3);
-        assert!(open_in(rings, "a").is_ok());
+        assert!(open_in(rings, "a", Manner::default()).is_ok());
         new.run();
         assert!(names_in(rings).is_empty());
     }
@@ -369,7 +443,7 @@ mod tests {
             for name in gone {
                 fs::remove_file(rings.join("a").join(name)).unwrap();
             }
-            assert!(matches!(open_in(rings, "a"), Err(OpenError::NotFound { .. })));
+            assert!(matches!(open_in(rings, "a", Manner::default()), Err(OpenError::NotFound { .. })));
             remove_in(rings, "a").unwrap_or_else(|error| panic!("{gone:?}: {error}"));
             assert!(names_in(rings).is_empty());
         }
@@ -383,12 +457,15 @@ mod tests {
                 scope.spawn(move || {
                     let name = format!("unit-test-{}-{thread}", std::process::id());
                     for _ in 0..50 {
-                        let ring = match create_in(rings, &name, geometry()) {
+                        let ring = match create_in(rings, &name, geometry(), Permissions::default()) {
                             // Another user's: nothing to see here.
                             Err(CreateError::Permission { .. }) => return,
                             ring => ring.unwrap_or_else(|error| panic!("{error}")),
                         };
-                        assert!(matches!(create_in(rings, &name, geometry()), Err(CreateError::NameTaken { .. })));
+                        assert!(matches!(
+                            create_in(rings, &name, geometry(), Permissions::default()),
+                            Err(CreateError::NameTaken { .. })
+                        ));
                         ring.cleanup.expect("created here").run();
                         assert!(!rings.join(&name).exists());
                     }
@@ -407,8 +484,11 @@ mod tests {
         for bad in ["", ".", "..", ".a", "a/b", "/a", "a b", "a\0", "ä", "a\n", longer.as_str()] {
             assert!(broken_rule(bad).is_some(), "{bad:?}");
             let rings = Path::new("/nonexistent");
-            assert!(matches!(create_in(rings, bad, geometry()), Err(CreateError::InvalidName { .. })));
-            assert!(matches!(open_in(rings, bad), Err(OpenError::InvalidName { .. })));
+            assert!(matches!(
+                create_in(rings, bad, geometry(), Permissions::default()),
+                Err(CreateError::InvalidName { .. })
+            ));
+            assert!(matches!(open_in(rings, bad, Manner::default()), Err(OpenError::InvalidName { .. })));
             assert!(matches!(remove_in(rings, bad), Err(RemoveError::InvalidName { .. })));
         }
         let directory = directory();

@@ -1,7 +1,7 @@
 //! A ring in two files of the caller's choosing: `path` is the ring segment, `path.registry` the registry.
 //!
 //! ```text
-//!   create   .ring.7.9f.tmp, .ring.registry.7.3c.tmp    new, 0600, space reserved, formatted
+//!   create   .ring.7.9f.tmp, .ring.registry.7.3c.tmp    new, 0600, space reserved, formatted; then the mode and group
 //!            └─ rename, never over anything ─┐          registry first: who finds the ring finds both
 //!   open     ring: read-only    ring.registry: writable, or none if it may not be written (a follower)
 //!   remove   ring, then ring.registry                   only what has our magic word and our owner
@@ -20,8 +20,10 @@ use nix::fcntl::{OFlag, open as open_path};
 use nix::sys::stat::Mode;
 
 use super::Segments;
+use super::access::{Manner, Permissions};
+use super::build::{build, temporary_name};
 use super::lives::Lease;
-use super::place::{Place, build, create_error, open_error, remove_error, temporary_name};
+use super::place::{Place, create_error, open_error, remove_error};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::Geometry;
 
@@ -29,28 +31,30 @@ use crate::layout::Geometry;
 ///
 /// # Errors
 /// See [`CreateError`]; nothing is left behind.
-pub(crate) fn create(path: &Path, geometry: Geometry) -> Result<Segments, CreateError> {
+pub(crate) fn create(path: &Path, geometry: Geometry, permissions: Permissions) -> Result<Segments, CreateError> {
     let layouts = super::layouts(geometry)?;
     let place = place_of(path).map_err(|errno| create_error(errno, path, "open the directory of"))?;
     place.check_free(&place.ring)?;
     place.check_free(&place.registry)?;
     let aside = [temporary_name(&place.ring)?, temporary_name(&place.registry)?];
-    let mut built = build(place.directory.as_fd(), aside, &place.path(&place.ring), layouts)?;
-    let lease = built.lease(Lease::Registry, &place.path(&place.ring))?;
+    let directory = place.reach()?;
+    let mut built = build(directory.as_fd(), aside, &place.path(&place.ring), layouts)?;
+    let path = place.path(&place.ring);
+    let lease = built.lease(Lease::Registry, permissions, &path)?;
     for (entry, name) in [(&mut built.registry.entry, &place.registry), (&mut built.ring.entry, &place.ring)] {
         entry.rename(name).map_err(|errno| create_error(errno, &place.path(name), "rename into place"))?;
     }
-    Ok(built.keep([place.path(&place.ring), place.path(&place.registry)], None, lease))
+    Ok(built.keep(path, place, lease))
 }
 
 /// Opens a ring that another process created. Never formats, never waits.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub(crate) fn open(path: &Path) -> Result<Segments, OpenError> {
+pub(crate) fn open(path: &Path, manner: Manner) -> Result<Segments, OpenError> {
     let place = place_of(path).map_err(|errno| open_error(errno, path, "open the directory of"))?;
     let path = place.path(&place.ring);
-    place.open(path)
+    place.open(path, manner)
 }
 
 /// Takes over a ring whose writer is gone.
@@ -60,7 +64,7 @@ pub(crate) fn open(path: &Path) -> Result<Segments, OpenError> {
 pub(crate) fn take_over(path: &Path) -> Result<Segments, CreateError> {
     let place = place_of(path).map_err(|errno| create_error(errno, path, "open the directory of"))?;
     let path = place.path(&place.ring);
-    place.take_over(path, None)
+    place.take_over(path)
 }
 
 /// Removes a ring. Processes that have it open keep what they have mapped.
@@ -86,7 +90,8 @@ fn place_of(path: &Path) -> Result<Place, Errno> {
     let directory = open_path(shown, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut registry = name.to_owned();
     registry.push(".registry");
-    Ok(Place { directory, ring: name.to_owned(), registry, lease: None, shown: shown.to_owned(), posix: false })
+    let (ring, lease, home, shown) = (name.to_owned(), None, None, shown.to_owned());
+    Ok(Place { directory, ring, registry, lease, home, shown, posix: false })
 }
 
 #[cfg(test)]
@@ -107,11 +112,11 @@ mod tests {
     }
 
     fn made(path: &Path) -> Segments {
-        create(path, geometry()).unwrap_or_else(|error| panic!("{error}"))
+        create(path, geometry(), super::Permissions::default()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn opened(path: &Path) -> Segments {
-        open(path).unwrap_or_else(|error| panic!("{error}"))
+        open(path, Manner::default()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]
@@ -141,7 +146,7 @@ mod tests {
         remove(&path).expect("a ring of ours");
         assert!(names_in(directory.path()).is_empty(), "remove removes everything");
         assert!(matches!(remove(&path), Err(RemoveError::NotFound { .. })));
-        assert!(matches!(open(&path), Err(OpenError::NotFound { .. })));
+        assert!(matches!(open(&path, Manner::default()), Err(OpenError::NotFound { .. })));
     }
 
     #[test]
@@ -169,8 +174,11 @@ mod tests {
         let follower = opened(&path);
         assert!(follower.registry.is_none() && follower.registry_layout.is_none() && !follower.trusted);
         fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
-        assert!(matches!(open(&path), Err(OpenError::Permission { .. })));
-        assert!(matches!(create(Path::new("/ring"), geometry()), Err(CreateError::Permission { .. })));
+        assert!(matches!(open(&path, Manner::default()), Err(OpenError::Permission { .. })));
+        assert!(matches!(
+            create(Path::new("/ring"), geometry(), super::Permissions::default()),
+            Err(CreateError::Permission { .. })
+        ));
     }
 
     #[test]
@@ -186,17 +194,22 @@ mod tests {
                     Some(target) => symlink(target, taken).unwrap(),
                 }
                 let before = names_in(directory.path());
-                assert!(matches!(create(&path, geometry()), Err(CreateError::NameTaken { path }) if path == *taken));
+                assert!(
+                    matches!(create(&path, geometry(), super::Permissions::default()), Err(CreateError::NameTaken { path }) if path == *taken)
+                );
                 assert_eq!(names_in(directory.path()), before, "no temporaries");
                 fs::remove_file(taken).unwrap();
             }
         }
         assert_eq!(fs::read(directory.path().join("target")).unwrap(), b"precious");
         for taken in [directory.path(), Path::new("/")] {
-            assert!(matches!(create(taken, geometry()), Err(CreateError::NameTaken { .. })));
+            assert!(matches!(
+                create(taken, geometry(), super::Permissions::default()),
+                Err(CreateError::NameTaken { .. })
+            ));
         }
         let _writer = made(&path);
-        assert!(matches!(create(&path, geometry()), Err(CreateError::NameTaken { .. })));
+        assert!(matches!(create(&path, geometry(), super::Permissions::default()), Err(CreateError::NameTaken { .. })));
         assert_eq!(opened(&path).ring_layout.geometry, geometry());
     }
 
@@ -206,13 +219,13 @@ mod tests {
         let (path, link) = (directory.path().join("ring"), directory.path().join("link"));
         let _writer = made(&path);
         symlink("ring", &link).unwrap();
-        assert!(matches!(open(&link), Err(OpenError::NotARing { .. })));
+        assert!(matches!(open(&link, Manner::default()), Err(OpenError::NotARing { .. })));
         assert!(matches!(remove(&link), Err(RemoveError::NotARing { .. })));
         assert_eq!(names_in(directory.path()), ["link", "ring", "ring.registry"]);
         // Also not to the registry.
         fs::rename(directory.path().join("ring.registry"), directory.path().join("elsewhere")).unwrap();
         symlink("elsewhere", directory.path().join("ring.registry")).unwrap();
-        assert!(matches!(open(&path), Err(OpenError::NotARing { .. })));
+        assert!(matches!(open(&path, Manner::default()), Err(OpenError::NotARing { .. })));
         assert!(matches!(remove(&path), Err(RemoveError::NotARing { .. })));
         assert_eq!(names_in(directory.path()), ["elsewhere", "link", "ring", "ring.registry"]);
     }
@@ -222,9 +235,12 @@ mod tests {
         let directory = directory();
         let path = directory.path().join("thing");
         let refused = || {
-            assert!(matches!(create(&path, geometry()), Err(CreateError::NameTaken { .. })));
+            assert!(matches!(
+                create(&path, geometry(), super::Permissions::default()),
+                Err(CreateError::NameTaken { .. })
+            ));
             assert!(matches!(remove(&path), Err(RemoveError::NotARing { .. })));
-            open(&path).err().expect("no ring")
+            open(&path, Manner::default()).err().expect("no ring")
         };
         for content in [vec![], b"short".to_vec(), vec![b'x'; 8192]] {
             fs::write(&path, &content).unwrap();
@@ -259,7 +275,9 @@ mod tests {
         for (file, segment) in [(&registry, "registry"), (&path, "ring")] {
             for length in [fs::metadata(file).unwrap().len() - 1, header, header - 1, 0] {
                 File::options().write(true).open(file).unwrap().set_len(length).unwrap();
-                let Err(OpenError::Format { path: at, source }) = open(&path) else { panic!("{segment} of {length}") };
+                let Err(OpenError::Format { path: at, source }) = open(&path, Manner::default()) else {
+                    panic!("{segment} of {length}")
+                };
                 let FormatError::Truncated { segment: named, needed, found } = source else { panic!("{source}") };
                 assert_eq!((at.as_ref(), named, found), (Some(file), segment, length));
                 assert!(needed > length && needed <= whole);
@@ -278,9 +296,9 @@ mod tests {
         let (one, other) = (directory.path().join("one"), directory.path().join("other"));
         let (_one, _other) = (made(&one), made(&other));
         fs::rename(directory.path().join("other.registry"), directory.path().join("one.registry")).unwrap();
-        let error = open(&one).err().expect("of another ring").to_string();
+        let error = open(&one, Manner::default()).err().expect("of another ring").to_string();
         assert!(error.contains("incarnation"), "{error}");
-        match open(&other).err() {
+        match open(&other, Manner::default()).err() {
             Some(OpenError::NotARing { path, .. }) => assert!(path.ends_with("other.registry")),
             error => panic!("{error:?}"),
         }
@@ -299,7 +317,7 @@ mod tests {
         let free = nix::sys::statvfs::statvfs(directory.path()).unwrap();
         // Never reserve that much: only where the guard must refuse it.
         if free.blocks() > 0 && free.blocks_available() * free.fragment_size() < huge.capacity {
-            match create(&path, huge).err() {
+            match create(&path, huge, super::Permissions::default()).err() {
                 Some(CreateError::NoSpace { path: Some(at), needed, available }) => {
                     assert!(at == path && needed > huge.capacity && available < needed);
                 }
@@ -307,9 +325,9 @@ mod tests {
             }
         }
         let bad = Geometry { blocks: 3, ..geometry() };
-        assert!(matches!(create(&path, bad), Err(CreateError::Geometry(_))));
+        assert!(matches!(create(&path, bad, super::Permissions::default()), Err(CreateError::Geometry(_))));
         let nowhere = directory.path().join("missing/ring");
-        assert!(matches!(create(&nowhere, geometry()), Err(CreateError::Io { .. })));
+        assert!(matches!(create(&nowhere, geometry(), super::Permissions::default()), Err(CreateError::Io { .. })));
         assert!(names_in(directory.path()).is_empty());
     }
 

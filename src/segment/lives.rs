@@ -3,7 +3,12 @@
 //! ```text
 //!   registry (file, memfd)   ... data ...      2^40 + slot: the reader in that slot      2^41: the writer, if there is no
 //!   lease (named rings)      0: the writer                                                     lease of its own
+//!   ring                     ... data ...      2^41: the writer's sign of life, a read lock
 //! ```
+//! Who may read the ring, and no more, sees by the *sign of life* whether the writer lives. It is a read lock, so that nobody
+//! else's read lock can keep a successor from taking it; and who asks looks for any lock at all. So one that may read the
+//! ring can hide a death from the others, by a lock of its own, but cannot make a living writer look dead.
+//!
 //! The bytes lie behind the end of the file: a lock needs no data. A lock belongs to an *open file*, which a fork shares
 //! with its parent, so that a child would keep a dead parent's lock. Hence the recipe: open the file anew, lock it, map a page of
 //! it that no child inherits, close it. The mapping holds the lock, and dies with the process.
@@ -30,6 +35,16 @@ pub(crate) struct Lock {
     /// Keeps the open file, and with it the lock, alive. Never accessed.
     pin: ManuallyDrop<MmapRaw>,
     born: usize,
+    /// Of a writer: its sign of life.
+    sign: Option<Box<Lock>>,
+}
+
+impl Lock {
+    /// This lock, of a writer, with a sign of life on the file of the ring. Some microseconds.
+    pub(super) fn with_sign_of_life(mut self, ring: impl AsFd) -> io::Result<Lock> {
+        self.sign = lock(ring.as_fd(), WRITER_AT, libc::F_RDLCK)?.map(Box::new);
+        Ok(self)
+    }
 }
 
 impl Drop for Lock {
@@ -45,7 +60,8 @@ impl Drop for Lock {
 /// Where the locks of one ring are.
 #[derive(Debug)]
 pub(crate) struct Lives {
-    registry: OwnedFd,
+    /// None for a follower.
+    registry: Option<OwnedFd>,
     lease: Lease,
 }
 
@@ -56,52 +72,57 @@ pub(super) enum Lease {
     Registry,
     /// In a file of its own, that of a named ring.
     File(OwnedFd),
-    /// There, too, but this user may not open it.
-    Hidden,
+    /// This user may not open it; but here is the ring's file, with the sign of life.
+    Hidden(OwnedFd),
 }
 
 impl Lives {
     /// `registry` may be any file that all who use the ring share: no byte of it is touched.
     pub(super) fn new(registry: OwnedFd, lease: Lease) -> Lives {
-        Lives { registry, lease }
+        Lives { registry: Some(registry), lease }
+    }
+
+    /// For a follower, who has the file of the ring and no other.
+    pub(super) fn of_follower(ring: OwnedFd) -> Lives {
+        Lives { registry: None, lease: Lease::Hidden(ring) }
     }
 
     /// Takes the writer's lock; none if a writer lives. Some microseconds.
     pub(crate) fn lock_writer(&self) -> io::Result<Option<Lock>> {
-        match self.writer() {
-            Some((file, at)) => lock(file, at),
-            None => Err(io::ErrorKind::PermissionDenied.into()),
+        match (&self.lease, &self.registry) {
+            (Lease::Registry, Some(registry)) => lock(registry.as_fd(), WRITER_AT, libc::F_WRLCK),
+            (Lease::File(lease), _) => lock(lease.as_fd(), 0, libc::F_WRLCK),
+            _ => Err(io::ErrorKind::PermissionDenied.into()),
         }
     }
 
     /// Is the writer gone? False where it cannot be told. A system call: 0.3 microseconds.
     pub(crate) fn writer_is_dead(&self) -> bool {
-        self.writer().is_some_and(|(file, at)| is_free(file, at))
+        match (&self.lease, &self.registry) {
+            (Lease::Registry, Some(registry)) => is_free(registry.as_fd(), WRITER_AT),
+            (Lease::Registry, None) => false,
+            (Lease::File(lease), _) => is_free(lease.as_fd(), 0),
+            (Lease::Hidden(ring), _) => is_free_of(ring.as_fd(), WRITER_AT, libc::F_WRLCK),
+        }
     }
 
     /// Does nobody hold the lock of a reader slot? A system call.
     pub(super) fn slot_is_free(&self, slot: u64) -> bool {
-        i64::try_from(slot).is_ok_and(|slot| is_free(self.registry.as_fd(), SLOTS_AT + slot))
+        let (Ok(slot), Some(registry)) = (i64::try_from(slot), &self.registry) else { return false };
+        is_free(registry.as_fd(), SLOTS_AT + slot)
     }
 
     /// Takes the lock of a reader slot; none if its owner lives. Some microseconds.
     pub(crate) fn lock_slot(&self, slot: u64) -> io::Result<Option<Lock>> {
         let at = SLOTS_AT + i64::try_from(slot).map_err(io::Error::other)?;
+        let Some(registry) = &self.registry else { return Err(io::ErrorKind::PermissionDenied.into()) };
         // A look first: in a search most are taken.
-        if is_free(self.registry.as_fd(), at) { lock(self.registry.as_fd(), at) } else { Ok(None) }
+        if is_free(registry.as_fd(), at) { lock(registry.as_fd(), at, libc::F_WRLCK) } else { Ok(None) }
     }
 
     /// Takes the lock of a reader slot whose owner is dead; none if it lives, or the system refuses.
     pub(crate) fn lock_dead_slot(&self, slot: u64) -> Option<Lock> {
         self.lock_slot(slot).ok().flatten()
-    }
-
-    fn writer(&self) -> Option<(BorrowedFd<'_>, i64)> {
-        match &self.lease {
-            Lease::Registry => Some((self.registry.as_fd(), WRITER_AT)),
-            Lease::File(lease) => Some((lease.as_fd(), 0)),
-            Lease::Hidden => None,
-        }
     }
 }
 
@@ -110,23 +131,29 @@ fn byte(kind: i32, at: i64) -> libc::flock {
     libc::flock { l_type: kind as _, l_whence: libc::SEEK_SET as _, l_start: at, l_len: 1, l_pid: 0 }
 }
 
-fn lock(file: BorrowedFd<'_>, at: i64) -> io::Result<Option<Lock>> {
+fn lock(file: BorrowedFd<'_>, at: i64, kind: i32) -> io::Result<Option<Lock>> {
     // An open file of its own: a received, inherited or shared one would share the lock.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let own = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-    match fcntl(&own, FcntlArg::F_OFD_SETLK(&byte(libc::F_WRLCK, at))) {
+    let access = if kind == libc::F_WRLCK { OFlag::O_RDWR } else { OFlag::O_RDONLY };
+    let own = open(path.as_str(), access | OFlag::O_CLOEXEC, Mode::empty())?;
+    match fcntl(&own, FcntlArg::F_OFD_SETLK(&byte(kind, at))) {
         Ok(_) => {}
         Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
         Err(errno) => return Err(errno.into()),
     }
     let pin = MmapOptions::new().len(PAGE_BYTES).map_raw_read_only(&own)?;
     pin.advise(Advice::DontFork)?;
-    Ok(Some(Lock { pin: ManuallyDrop::new(pin), born: fork::watch() }))
+    Ok(Some(Lock { pin: ManuallyDrop::new(pin), born: fork::watch(), sign: None }))
 }
 
-/// Does nobody hold the byte's lock? Asks for a read lock, which needs no permission to write.
+/// Does nobody hold a write lock on the byte?
 fn is_free(file: BorrowedFd<'_>, at: i64) -> bool {
-    let mut found = byte(libc::F_RDLCK, at);
+    is_free_of(file, at, libc::F_RDLCK)
+}
+
+/// Could the byte be locked in this way? To ask needs no permission to write.
+fn is_free_of(file: BorrowedFd<'_>, at: i64, kind: i32) -> bool {
+    let mut found = byte(kind, at);
     let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut found));
     asked.is_ok() && i32::from(found.l_type) == libc::F_UNLCK
 }
@@ -190,10 +217,37 @@ mod tests {
     #[test]
     fn a_lock_of_another_opening_is_seen() {
         let lives = lives();
-        let path = format!("/proc/self/fd/{}", lives.registry.as_raw_fd());
+        let registry = lives.registry.as_ref().expect("a file").as_raw_fd();
+        let path = format!("/proc/self/fd/{registry}");
         let other = std::fs::File::options().read(true).write(true).open(path).expect("a second opening");
         let other = Lives::new(other.into(), Lease::Registry);
         let _writer = lives.lock_writer().expect("a lock").expect("free");
         assert!(!other.writer_is_dead() && other.lock_writer().expect("an answer").is_none());
+    }
+
+    /// Who may only read: sees the writer's sign of life, can hide its end, and cannot fake it.
+    #[test]
+    fn a_sign_of_life_is_seen_by_who_may_only_read() {
+        let (lives, ring) = (lives(), tempfile::NamedTempFile::new().expect("a file"));
+        let read_only = || OwnedFd::from(std::fs::File::open(ring.path()).expect("the same file"));
+        let follower = Lives::of_follower(read_only());
+        assert!(follower.writer_is_dead() && follower.lock_writer().is_err());
+        assert!(follower.lock_slot(0).is_err() && !follower.slot_is_free(0));
+        let take = || lives.lock_writer().expect("a lock").expect("free").with_sign_of_life(&ring).expect("a file");
+        let writer = take();
+        assert!(!follower.writer_is_dead());
+        drop(writer);
+        assert!(follower.writer_is_dead());
+        let forged = lock(read_only().as_fd(), WRITER_AT, libc::F_RDLCK).expect("a lock").expect("free");
+        assert!(!follower.writer_is_dead(), "hidden");
+        let successor = take();
+        assert!(successor.sign.is_some(), "nobody keeps it from that");
+        drop(forged);
+        assert!(!follower.writer_is_dead());
+        drop(successor);
+        assert!(follower.writer_is_dead());
+        let forged = lock(read_only().as_fd(), WRITER_AT, libc::F_WRLCK);
+        // Root may open it anew to write.
+        assert!(forged.is_err() || nix::unistd::geteuid().is_root());
     }
 }

@@ -23,8 +23,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 
 use super::attach::{Opened, attach, descriptor_path};
+use super::build::reserve;
 use super::lives::Lease;
-use super::place::{kind, open_error, reserve};
+use super::place::{kind, open_error};
 use super::{Lives, Segments, mapping};
 use crate::error::{CreateError, OpenError};
 use crate::layout::Geometry;
@@ -74,6 +75,8 @@ pub(crate) fn create(profile: Profile, geometry: Geometry) -> Result<Segments, C
     let io = |source| CreateError::Io { path: None, doing: "lock a memfd", source };
     let lives = Lives::new(registry_file, Lease::Registry);
     let lease = lives.lock_writer().map_err(io)?;
+    // For those who get no descriptor of the registry.
+    let lease = lease.map(|lease| lease.with_sign_of_life(&read_only)).transpose().map_err(io)?;
     let descriptors = Some([read_only, registry_out]);
     Ok(Segments { descriptors, lives: Some(lives), lease, ..Segments::unnamed(ring, registry, layouts) })
 }
@@ -109,7 +112,7 @@ pub(crate) fn open(ring: BorrowedFd<'_>, registry: Option<BorrowedFd<'_>>) -> Re
     let (ring, _) = opened(ring)?;
     let path = ring.at.clone();
     let registry = || registry.map_or(Ok(None), opened_to_write);
-    Ok(attach(&ring, false, registry, || Ok(Lease::Registry), path)?.0)
+    Ok(attach(&ring, false, registry, || Ok(Some(Lease::Registry)), path)?.0)
 }
 
 /// Takes over a restartable ring whose writer is gone.
@@ -131,9 +134,9 @@ pub(crate) fn take_over(ring: BorrowedFd<'_>, registry: BorrowedFd<'_>) -> Resul
     let unwritable = || refused(OpenError::NeedsRegistry { path: None });
     let registry = registry.ok_or_else(unwritable)?;
     let registry_out = again(&registry.file, OFlag::O_RDWR).map_err(failed)?;
-    let attached = attach(&to_write, true, || Ok(Some(registry)), || Ok(Lease::Registry), path.clone());
+    let attached = attach(&to_write, true, || Ok(Some(registry)), || Ok(Some(Lease::Registry)), path.clone());
     let (mut segments, _) = attached.map_err(refused)?;
-    segments.take_lease(&path)?;
+    segments.take_lease(&to_write, &path)?;
     segments.descriptors = Some([handed_out, registry_out]);
     Ok(segments)
 }
@@ -226,9 +229,13 @@ mod tests {
 
     #[test]
     fn without_the_registry_it_is_a_follower() {
-        let (_segments, [ring, _]) = made();
+        let (segments, [ring, _]) = made();
         let follower = open(ring.as_fd(), None).expect("a ring");
         assert!(follower.registry.is_none() && !follower.trusted);
+        let lives = follower.lives.expect("the ring's file");
+        assert!(!lives.writer_is_dead());
+        drop(segments);
+        assert!(lives.writer_is_dead());
     }
 
     #[test]

@@ -12,20 +12,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use nix::sys::stat::{FileStat, lstat};
-use nix::unistd::{geteuid, unlink};
+use nix::sys::stat::FileStat;
+use nix::unistd::geteuid;
 
 use crate::error::{CreateError, OpenError};
 use crate::layout::{Geometry, RegistryLayout, RingLayout};
 use crate::memory::{Backing, Mapped, Memory};
 use crate::ring::Site;
 
+pub(crate) mod access;
 pub(crate) mod anon;
 mod attach;
+mod build;
 pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod handover;
 pub(crate) mod heap;
+mod key;
 mod lives;
 mod mapping;
 pub(crate) mod memfd;
@@ -82,24 +85,25 @@ impl Segments {
         }
     }
 
-    /// Takes the writer's lock of a ring that was opened to be taken over. `path`: for people.
-    fn take_lease(&mut self, path: &Path) -> Result<(), CreateError> {
+    /// Takes the writer's lock of a ring that was opened to be taken over. `ring`: the file of its segment. `path`: for people.
+    fn take_lease(&mut self, ring: &attach::Opened, path: &Path) -> Result<(), CreateError> {
         let refused = |source| CreateError::TakeOver { path: path.to_owned(), source: Box::new(source) };
-        if !self.trusted {
-            // Whoever else could write the ring could feed this process a position to write to.
+        if !is_private(&ring.stat) {
+            // Whoever else could write the ring could feed this process a position to write to. (The registry is believed
+            // by no writer, whoever writes it.)
             let reason = "another user owns it, or may write it; remove it and create a new one";
             return Err(refused(OpenError::NotARing { path: path.to_owned(), reason }));
         }
         let unwritable = || refused(OpenError::NeedsRegistry { path: None });
         let locked = self.lives.as_ref().ok_or_else(unwritable)?.lock_writer();
         let io = |source| CreateError::Io { path: Some(path.to_owned()), doing: "lock the lease of", source };
-        self.lease = locked.map_err(io)?;
-        if self.lease.is_none() {
+        let Some(lease) = locked.map_err(io)? else {
             let word = self.ring_layout.writer_process();
             // Relaxed: for people.
             let process = Mapped::new(self.ring.clone()).load(word, Relaxed, Site::EpochLook);
             return Err(CreateError::WriterAlive { path: path.to_owned(), process });
-        }
+        };
+        self.lease = Some(lease.with_sign_of_life(&ring.file).map_err(io)?);
         Ok(())
     }
 }
@@ -108,12 +112,12 @@ impl Segments {
 pub(crate) struct Cleanup {
     /// A forked child inherits this value, but not the job.
     process: u32,
-    /// Ring and registry.
-    files: Vec<(PathBuf, Inode)>,
+    /// Where its files are. Held open, so that nobody can put another directory in the way.
+    place: Option<place::Place>,
+    /// Ring and registry, there.
+    inodes: Option<[Inode; 2]>,
     /// The same, of a ring in System V segments.
     sysv: Vec<sysv::Id>,
-    /// The directory of a named ring, with its lease.
-    directory: Option<PathBuf>,
     /// The mappings keep the inodes alive, so that their numbers are not given to the files of a new ring.
     _pins: [Arc<dyn Backing>; 2],
 }
@@ -125,17 +129,10 @@ impl Cleanup {
         if std::process::id() != self.process {
             return;
         }
-        // The ring first: without it there is nothing that could be opened.
-        for (path, created) in &self.files {
-            if lstat(path).is_ok_and(|found| Inode::of(&found) == *created) {
-                let _ = unlink(path);
-            }
+        if let (Some(place), Some(created)) = (&self.place, self.inodes) {
+            place.remove_own(created);
         }
         self.sysv.iter().for_each(sysv::Id::remove);
-        if let Some(directory) = &self.directory {
-            // Leaves a directory alone that holds a ring.
-            let _ = directory::sweep(directory);
-        }
     }
 }
 
@@ -179,7 +176,12 @@ fn format(ring: &Arc<dyn Backing>, registry: &Arc<dyn Backing>, layouts: &(RingL
 /// The trust rule, for files: the same user, or root, owns both, and nobody else may write either. (Where there is
 /// an access control list, the group bits are its mask, so this holds there too.)
 fn trusted(ring: &FileStat, registry: &FileStat) -> bool {
-    [ring, registry].into_iter().all(|file| ours(file, true) && file.st_mode & 0o022 == 0)
+    is_private(ring) && is_private(registry)
+}
+
+/// Does this user, or root, own the file, and may nobody else write it?
+fn is_private(file: &FileStat) -> bool {
+    ours(file, true) && file.st_mode & 0o022 == 0
 }
 
 /// Does this user (or root, if root counts) own the file?

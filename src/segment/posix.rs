@@ -1,7 +1,8 @@
 //! A ring in two POSIX shared memory objects: `/name` is the ring segment, `/name.registry` the registry.
 //!
 //! ```text
-//!   create   two files without a name, 0600      new, space reserved, formatted: O_TMPFILE where the objects are
+//!   create   two files without a name, 0600      new, space reserved, formatted: O_TMPFILE where the objects are; then
+//!            │                                   the mode and group
 //!            └─ linkat, never over anything ─┐   registry first: who finds the ring finds both
 //!   open     shm_open("/name", O_RDONLY)         shm_open("/name.registry", O_RDWR), or none (a follower)
 //!   remove   shm_unlink: ring, then registry     only what has our magic word and our owner
@@ -23,8 +24,10 @@ use nix::sys::mman::{shm_open, shm_unlink};
 use nix::sys::stat::Mode;
 
 use super::Segments;
+use super::access::{Manner, Permissions};
+use super::build::build;
 use super::lives::Lease;
-use super::place::{Place, build, create_error, open_error, remove_error};
+use super::place::{Place, create_error, open_error, remove_error};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::Geometry;
 
@@ -37,15 +40,17 @@ const RESERVED: &str = "shmcast";
 ///
 /// # Errors
 /// See [`CreateError`]; nothing is left behind.
-pub(crate) fn create(name: &str, geometry: Geometry) -> Result<Segments, CreateError> {
+pub(crate) fn create(name: &str, geometry: Geometry, permissions: Permissions) -> Result<Segments, CreateError> {
     let name = plain(name).map_err(|rule| CreateError::InvalidName { name: name.to_owned(), rule })?;
     let layouts = super::layouts(geometry)?;
     let place = place_of(name).map_err(|errno| create_error(errno, Path::new(OBJECTS), "open the directory of"))?;
     place.check_free(&place.ring)?;
     place.check_free(&place.registry)?;
     let unnamed = [OsString::new(), OsString::new()];
-    let mut built = build(place.directory.as_fd(), unnamed, &place.path(&place.ring), layouts)?;
-    let lease = built.lease(Lease::Registry, &place.path(&place.ring))?;
+    let path = place.path(&place.ring);
+    let directory = place.reach()?;
+    let mut built = build(directory.as_fd(), unnamed, &path, layouts)?;
+    let lease = built.lease(Lease::Registry, permissions, &path)?;
     for (fresh, name) in [(&mut built.registry, &place.registry), (&mut built.ring, &place.ring)] {
         let failed = |errno| create_error(errno, &place.path(name), "link into place");
         fresh.entry.rename(name).map_err(failed)?;
@@ -54,18 +59,18 @@ pub(crate) fn create(name: &str, geometry: Geometry) -> Result<Segments, CreateE
             return Err(CreateError::Io { path: Some(place.path(name)), doing: "find with shm_open", source });
         }
     }
-    Ok(built.keep([place.path(&place.ring), place.path(&place.registry)], None, lease))
+    Ok(built.keep(path, place, lease))
 }
 
 /// Opens a ring that another process created. Never formats, never waits.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub(crate) fn open(name: &str) -> Result<Segments, OpenError> {
+pub(crate) fn open(name: &str, manner: Manner) -> Result<Segments, OpenError> {
     let name = plain(name).map_err(|rule| OpenError::InvalidName { name: name.to_owned(), rule })?;
     let place = place_of(name).map_err(|errno| open_error(errno, Path::new(OBJECTS), "open the directory of"))?;
     let path = place.path(&place.ring);
-    place.open(path)
+    place.open(path, manner)
 }
 
 /// Takes over a ring whose writer is gone.
@@ -76,7 +81,7 @@ pub(crate) fn take_over(name: &str) -> Result<Segments, CreateError> {
     let name = plain(name).map_err(|rule| CreateError::InvalidName { name: name.to_owned(), rule })?;
     let place = place_of(name).map_err(|errno| create_error(errno, Path::new(OBJECTS), "open the directory of"))?;
     let path = place.path(&place.ring);
-    place.take_over(path, None)
+    place.take_over(path)
 }
 
 /// Removes a ring. Processes that have it open keep what they have mapped.
@@ -113,7 +118,8 @@ fn place_of(name: &str) -> Result<Place, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory = open_path(OBJECTS, flags, Mode::empty())?;
     let registry = format!("{name}.registry").into();
-    Ok(Place { directory, ring: name.into(), registry, lease: None, shown: OBJECTS.into(), posix: true })
+    let (ring, lease, home, shown) = (name.into(), None, None, OBJECTS.into());
+    Ok(Place { directory, ring, registry, lease, home, shown, posix: true })
 }
 
 /// The name as POSIX wants it.
@@ -176,7 +182,7 @@ mod tests {
     #[test]
     fn other_programs_find_both_objects_by_shm_open() {
         let name = Name::new("found");
-        let made = create(&name.0, geometry()).expect("a small ring");
+        let made = create(&name.0, geometry(), Permissions::default()).expect("a small ring");
         for (suffix, layout) in [("", made.ring_layout.length), (".registry", 128 * (4 + 4 + 2))] {
             let object = format!("/{}{suffix}", name.0);
             let found = shm_open(object.as_str(), OFlag::O_RDWR, Mode::empty()).expect("an object");
@@ -184,7 +190,7 @@ mod tests {
             assert_eq!(stat.st_mode & 0o7777, 0o600);
             assert!(stat.st_size as u64 >= layout.min(1000) && stat.st_blocks * 512 >= stat.st_size, "reserved");
         }
-        let opened = open(&format!("/{}", name.0)).expect("the ring");
+        let opened = open(&format!("/{}", name.0), Manner::default()).expect("the ring");
         assert!(opened.trusted && made.trusted && !opened.ring.writable());
         made.cleanup.expect("created here").run();
         assert!(name.paths().iter().all(|path| !path.exists()));
@@ -195,11 +201,11 @@ mod tests {
         let name = Name::new("failing");
         // The second link fails: the first is taken back.
         let blocked = Name(format!("{}.registry", name.0));
-        let _blocker = create(&blocked.0, geometry()).expect("a small ring");
-        assert!(matches!(create(&name.0, geometry()), Err(CreateError::NameTaken { .. })));
+        let _blocker = create(&blocked.0, geometry(), Permissions::default()).expect("a small ring");
+        assert!(matches!(create(&name.0, geometry(), Permissions::default()), Err(CreateError::NameTaken { .. })));
         assert!(!name.paths()[0].exists());
         let bad = Geometry { blocks: 3, ..geometry() };
-        assert!(matches!(create("/shmcast-unit-bad", bad), Err(CreateError::Geometry(_))));
+        assert!(matches!(create("/shmcast-unit-bad", bad, Permissions::default()), Err(CreateError::Geometry(_))));
     }
 
     #[test]
@@ -207,27 +213,27 @@ mod tests {
         let name = Name::new("planted");
         let [ring, registry] = name.paths();
         fs::write(&ring, "precious").expect("a file");
-        assert!(matches!(create(&name.0, geometry()), Err(CreateError::NameTaken { .. })));
-        assert!(matches!(open(&name.0), Err(OpenError::Format { .. })));
+        assert!(matches!(create(&name.0, geometry(), Permissions::default()), Err(CreateError::NameTaken { .. })));
+        assert!(matches!(open(&name.0, Manner::default()), Err(OpenError::Format { .. })));
         assert!(matches!(remove(&name.0), Err(RemoveError::NotARing { .. })));
         assert_eq!(fs::read(&ring).expect("a file"), b"precious");
         fs::remove_file(&ring).expect("a file");
         fs::create_dir(&ring).expect("a directory");
-        let (opened, removed) = (open(&name.0).err(), remove(&name.0).err());
+        let (opened, removed) = (open(&name.0, Manner::default()).err(), remove(&name.0).err());
         fs::remove_dir(&ring).expect("still there");
         assert!(matches!(opened, Some(OpenError::NotARing { .. })), "{opened:?}");
         assert!(matches!(removed, Some(RemoveError::NotARing { .. })), "{removed:?}");
         // What a creator leaves that is killed between its two links.
-        let made = create(&name.0, geometry()).expect("a small ring");
+        let made = create(&name.0, geometry(), Permissions::default()).expect("a small ring");
         fs::remove_file(&ring).expect("the ring");
-        assert!(matches!(open(&name.0), Err(OpenError::NotFound { .. })));
+        assert!(matches!(open(&name.0, Manner::default()), Err(OpenError::NotFound { .. })));
         // Its writer lives: it may be about to link the ring.
         clear(&name.0).expect("nothing to do");
         assert!(registry.exists());
         drop(made);
         clear(&name.0).expect("a lone registry");
         assert!(!registry.exists());
-        drop(create(&name.0, geometry()).expect("a free name"));
+        drop(create(&name.0, geometry(), Permissions::default()).expect("a free name"));
         fs::remove_file(&ring).expect("the ring");
         remove(&name.0).expect("a lone registry");
         assert!(!registry.exists());

@@ -15,10 +15,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 
 use super::Segments;
+use super::access::{Manner, Whose};
+use super::build::Temporary;
 use super::directory::{self, LEASE, REGISTRY, RING};
-use super::place::{Temporary, stat_at};
+use super::place::stat_at;
 use crate::error::OpenError;
 use crate::memory::{Mapped, Memory};
 use crate::ring::Site;
@@ -54,7 +57,8 @@ pub enum RingState {
         /// Readers that live and hold a lossless slot or a counted one: [`gc`](crate::gc) leaves it to them.
         readers: u64,
     },
-    /// This user may not look into it.
+    /// This user may not look into it, or could not [open](crate::Options::owner) it without naming its owner; or may follow
+    /// it, but not see whether readers wait for a successor of its dead writer.
     Hidden,
     /// It is not a ring, or damaged.
     Corrupt {
@@ -101,10 +105,13 @@ fn list_in(rings: &Path) -> io::Result<Vec<RingInfo>> {
 /// `None`: gone meanwhile.
 fn look_at(rings: &Path, name: String) -> Option<RingInfo> {
     let path = rings.join(&name);
-    let state = match directory::open_in(rings, &name) {
+    // Nobody's whom an open would refuse: who owns a file can end all that have it mapped.
+    let state = match directory::open_in(rings, &name, Manner::default()) {
         Ok(segments) => state_of(&segments),
         Err(OpenError::NotFound { .. }) if !path.exists() => return None,
-        Err(OpenError::Permission { .. }) => RingState::Hidden,
+        Err(OpenError::Permission { .. } | OpenError::ForeignOwner { .. } | OpenError::RingDirectory { .. }) => {
+            RingState::Hidden
+        }
         Err(error) => RingState::Corrupt { reason: error.to_string() },
     };
     Some(RingInfo { name, path, state })
@@ -121,6 +128,9 @@ fn state_of(segments: &Segments) -> RingState {
     // Relaxed: nobody writes any more.
     if ring.load(segments.ring_layout.closed(), Relaxed, Site::ClosedLook) != 0 {
         return RingState::Closed;
+    }
+    if segments.registry.is_none() {
+        return RingState::Hidden;
     }
     RingState::Orphaned { readers: living_readers(segments) }
 }
@@ -146,7 +156,8 @@ fn gc_in(rings: &Path, abandoned: Duration) -> io::Result<Vec<String>> {
 
 /// True if it was an orphan, and is gone.
 fn remove_orphan(rings: &Path, name: &str) -> bool {
-    let Ok(segments) = directory::open_in(rings, name) else { return false };
+    let manner = Manner { whose: Whose::Of(geteuid().as_raw()), follower: false };
+    let Ok(segments) = directory::open_in(rings, name, manner) else { return false };
     if !matches!(state_of(&segments), RingState::Orphaned { readers: 0 }) {
         return false;
     }
@@ -178,6 +189,7 @@ fn sweep_abandoned(rings: &Path, name: &str, abandoned: Duration) -> Result<(), 
 #[cfg(not(miri))] // Miri has no shared mappings.
 mod tests {
     use super::*;
+    use crate::segment::access::Permissions;
     use crate::segment::tests::{geometry, names_in};
     use std::fs;
 
@@ -191,7 +203,7 @@ mod tests {
         let rings = directory.path().join("rings");
         assert!(list_in(&rings).expect("none is no error").is_empty());
         let make = |name: &str| {
-            let segments = directory::create_in(&rings, name, geometry());
+            let segments = directory::create_in(&rings, name, geometry(), Permissions::default());
             segments.unwrap_or_else(|error| panic!("{error}"))
         };
         let live = make("live");
@@ -201,7 +213,7 @@ mod tests {
         drop(closed);
         drop(make("orphaned"));
         drop(make("awaited"));
-        let reader = directory::open_in(&rings, "awaited").unwrap_or_else(|error| panic!("{error}"));
+        let reader = directory::open_in(&rings, "awaited", Manner::default()).unwrap_or_else(|error| panic!("{error}"));
         let lock = reader.lives.as_ref().and_then(|lives| lives.lock_dead_slot(1)).expect("a free slot");
         fs::create_dir(rings.join("foreign")).expect("a directory");
         assert_eq!(state(&rings, "live"), Some(RingState::Live { process: 0 }));

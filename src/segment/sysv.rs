@@ -1,7 +1,8 @@
 //! A ring in two System V shared memory segments, found by two keys.
 //!
 //! ```text
-//!   create   registry, then ring: IPC_EXCL, 0600, populated; both formatted, the magic word of the ring last
+//!   create   registry, then ring: IPC_EXCL, 0600, populated; both formatted, the magic word of the ring last; then the mode
+//!            and group
 //!   open     ring: read-only    registry: writable, or none if it may not be written (a follower)
 //!   remove   ring, then registry: IPC_RMID           only what has our magic word and our owner
 //! ```
@@ -13,10 +14,8 @@
 //! No file: no lock that would tell who is alive, and no limit but those of the kernel (`kernel.shmmax`, `shmall`,
 //! `shmmni`). Nothing can shrink a segment, so no access ends in a SIGBUS.
 
-use std::ffi::{CString, c_int, c_void};
-use std::fmt;
+use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -27,7 +26,9 @@ use nix::libc::{self, key_t, shmid_ds};
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, geteuid};
 
+use super::access::{Manner, Permissions};
 use super::attach::format_error;
+pub use super::key::SysvKey;
 use super::place::{create_error, open_error, remove_error};
 use super::{Cleanup, Segments, mapping, pages};
 use crate::error::{CreateError, OpenError, RemoveError};
@@ -42,57 +43,6 @@ use crate::ring::Site;
 const OWNER: c_int = 0o600;
 /// The segment is removed, and goes with its last attachment.
 const REMOVED: u32 = 0o1000;
-
-/// The two keys of a ring in System V shared memory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SysvKey {
-    ring: key_t,
-    registry: key_t,
-}
-
-impl fmt::Debug for SysvKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SysvKey").field(&format_args!("{:#010x}", self.ring)).finish()
-    }
-}
-
-impl SysvKey {
-    /// The key of the ring segment; the registry has the next one, `key + 1`. Neither 0 nor -1, which all calls refuse.
-    #[must_use]
-    pub const fn new(key: i32) -> SysvKey {
-        SysvKey { ring: key, registry: key.wrapping_add(1) }
-    }
-
-    /// The keys of a file that exists, and stays the same: `ftok(path, project)` for the ring, `ftok(path, project + 1)` for
-    /// the registry. Two files can have the same keys (`ftok` takes 24 bits of each); then the second create is refused.
-    /// `project` is from 1 to 254.
-    ///
-    /// # Errors
-    /// [`OpenError`]: there is no such file, or it may not be looked at; or the project is 0 or 255.
-    pub fn of_path(path: impl AsRef<Path>, project: u8) -> Result<SysvKey, OpenError> {
-        let path = path.as_ref();
-        if !(1..=254).contains(&project) {
-            return Err(OpenError::InvalidName { name: project.to_string(), rule: "a project from 1 to 254" });
-        }
-        let failed = |errno| open_error(errno, path, "make a key of");
-        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(Errno::ENOENT))?;
-        let key = |project: u8| {
-            // SAFETY: `name` ends with a zero.
-            Errno::result(unsafe { libc::ftok(name.as_ptr(), c_int::from(project)) }).map_err(failed)
-        };
-        Ok(SysvKey { ring: key(project)?, registry: key(project + 1)? })
-    }
-
-    /// The rule that a key breaks.
-    fn broken_rule(self) -> Option<&'static str> {
-        // IPC_PRIVATE would make a new segment each time.
-        (self.ring == libc::IPC_PRIVATE || self.registry == libc::IPC_PRIVATE).then_some("a key other than 0 and -1")
-    }
-
-    fn name(self) -> String {
-        format!("SysV key {:#010x}", self.ring)
-    }
-}
 
 fn label(key: key_t) -> PathBuf {
     PathBuf::from(format!("SysV key {key:#010x}"))
@@ -121,6 +71,17 @@ impl Id {
         Errno::result(unsafe { libc::shmctl(self.0, libc::IPC_STAT, stat.as_mut_ptr()) })?;
         // SAFETY: integers, of which zeros are valid as well as what the call has answered.
         Ok(unsafe { stat.assume_init() })
+    }
+
+    /// Gives the segment its group and its mode.
+    fn give(self, permissions: Permissions, mode: u32, path: &Path) -> Result<(), CreateError> {
+        let failed = |errno| create_error(errno, path, "set the mode of");
+        let mut stat = self.stat().map_err(failed)?;
+        stat.shm_perm.gid = permissions.group().unwrap_or(stat.shm_perm.gid);
+        // The type of the mode differs between systems; nine bits fit them all.
+        stat.shm_perm.mode = mode as _;
+        // SAFETY: `stat` is what is read.
+        Errno::result(unsafe { libc::shmctl(self.0, libc::IPC_SET, &raw mut stat) }).map(drop).map_err(failed)
     }
 
     /// Takes the key away; the memory goes with the last attachment. Best effort.
@@ -230,7 +191,7 @@ impl Drop for Fresh {
 ///
 /// # Errors
 /// See [`CreateError`]; nothing is left behind.
-pub(crate) fn create(key: SysvKey, geometry: Geometry) -> Result<Segments, CreateError> {
+pub(crate) fn create(key: SysvKey, geometry: Geometry, permissions: Permissions) -> Result<Segments, CreateError> {
     if let Some(rule) = key.broken_rule() {
         return Err(CreateError::InvalidName { name: key.name(), rule });
     }
@@ -244,14 +205,17 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry) -> Result<Segments, Creat
     }
     let mut registry = Fresh::new(key.registry, layouts.1.length, needed)?;
     let mut ring = Fresh::new(key.ring, layouts.0.length, needed)?;
-    let trusted = trusted_now(&[ring.id, registry.id]);
     super::format(&ring.backing, &registry.backing, &layouts);
+    // Who is not the owner could not attach it before.
+    registry.id.give(permissions, permissions.registry(), &path)?;
+    ring.id.give(permissions, permissions.ring(), &path)?;
+    let trusted = trusted_now(&[ring.id, registry.id]);
     (ring.kept, registry.kept) = (true, true);
     let cleanup = Cleanup {
         process: std::process::id(),
-        files: Vec::new(),
+        place: None,
+        inodes: None,
         sysv: vec![ring.id, registry.id],
-        directory: None,
         _pins: [ring.backing.clone(), registry.backing.clone()],
     };
     let (ring_layout, registry_layout) = layouts;
@@ -273,7 +237,7 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry) -> Result<Segments, Creat
 ///
 /// # Errors
 /// See [`OpenError`]; a ring that is not whole yet is not found.
-pub(crate) fn open(key: SysvKey) -> Result<Segments, OpenError> {
+pub(crate) fn open(key: SysvKey, manner: Manner) -> Result<Segments, OpenError> {
     if let Some(rule) = key.broken_rule() {
         return Err(OpenError::InvalidName { name: key.name(), rule });
     }
@@ -281,6 +245,12 @@ pub(crate) fn open(key: SysvKey) -> Result<Segments, OpenError> {
     let failed = |errno| open_failed(errno, &path);
     let id = Id::find(key.ring).map_err(failed)?;
     let ring = id.attach(false).map_err(failed)?;
+    // Anybody can take a key; and give a segment to somebody else, so its creator counts as much as its owner.
+    let owners = |id: Id| id.stat().map(|stat| [stat.shm_perm.uid, stat.shm_perm.cuid]).map_err(failed);
+    let ring_owners = owners(id)?;
+    for owner in ring_owners {
+        manner.whose.check(owner, None, &path)?;
+    }
     let (words, length) = load(&ring, "ring", &path)?;
     if words[0] == 0 {
         // Its creator has not finished, or never will.
@@ -289,7 +259,8 @@ pub(crate) fn open(key: SysvKey) -> Result<Segments, OpenError> {
     let ring_layout = RingLayout::parse(&words, length).map_err(|source| format_error(&path, source))?;
 
     let at = label(key.registry);
-    let registry = match Id::find(key.registry).and_then(|id| Ok((id, id.attach(true)?))) {
+    let find = || Id::find(key.registry).and_then(|id| Ok((id, id.attach(true)?)));
+    let registry = match if manner.follower { Err(Errno::EACCES) } else { find() } {
         Ok(found) => Some(found),
         Err(Errno::EACCES) => None,
         Err(errno) => {
@@ -306,6 +277,9 @@ pub(crate) fn open(key: SysvKey) -> Result<Segments, OpenError> {
     };
     let (mut backing, mut registry_layout, mut trusted) = (None, None, false);
     if let Some((registry_id, registry)) = registry {
+        if owners(registry_id)? != ring_owners {
+            return Err(OpenError::NotARing { path: at, reason: "its owner is not that of the ring" });
+        }
         let (words, length) = load(&registry, "registry", &at)?;
         let parsed = RegistryLayout::parse(&words, length, &ring_layout);
         registry_layout = Some(parsed.map_err(|source| format_error(&at, source))?);
@@ -362,8 +336,9 @@ pub(crate) fn remove(key: SysvKey) -> Result<(), RemoveError> {
     if let Some(rule) = key.broken_rule() {
         return Err(RemoveError::InvalidName { name: key.name(), rule });
     }
-    let ring = doomed(key.ring, RING_MAGIC)?;
-    let registry = doomed(key.registry, REGISTRY_MAGIC)?;
+    let ring = doomed(key.ring, RING_MAGIC, false)?;
+    // Others may have written to it, but never to the ring, which says that it is one.
+    let registry = doomed(key.registry, REGISTRY_MAGIC, ring.is_some())?;
     if ring.is_none() && registry.is_none() {
         return Err(RemoveError::NotFound { path: label(key.ring) });
     }
@@ -378,7 +353,8 @@ pub(crate) fn remove(key: SysvKey) -> Result<(), RemoveError> {
 }
 
 /// The segment that may be removed: one by its magic word (the rest may be damaged) or that was never finished, and ours.
-fn doomed(key: key_t, magic: u64) -> Result<Option<Id>, RemoveError> {
+/// Or one without a magic word, `beside` a ring, if others may write it.
+fn doomed(key: key_t, magic: u64, beside: bool) -> Result<Option<Id>, RemoveError> {
     let path = label(key);
     let failed = |errno| remove_error(errno, &path, "attach");
     let found = Id::find(key).and_then(|id| Ok((id, id.attach(false)?, id.stat()?)));
@@ -396,7 +372,7 @@ fn doomed(key: key_t, magic: u64) -> Result<Option<Id>, RemoveError> {
         if !abandoned(&stat) {
             return Err(RemoveError::NotARing { path, reason: "it is all zeros, but somebody may be at work on it" });
         }
-    } else if word(0) != magic {
+    } else if word(0) != magic && !(beside && u32::from(stat.shm_perm.mode) & 0o022 != 0) {
         return Err(RemoveError::NotARing { path, reason: "its first bytes are not those of a ring" });
     }
     let user = geteuid();
@@ -439,13 +415,14 @@ mod tests {
     }
 
     fn made(key: SysvKey) -> Segments {
-        create(key, geometry()).unwrap_or_else(|error| panic!("{error}"))
+        create(key, geometry(), Permissions::default()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]
     fn both_sides_see_the_same_words_at_two_addresses() {
         let keys = Keys::new();
-        let (writer, reader) = (made(keys.0), open(keys.0).unwrap_or_else(|error| panic!("{error}")));
+        let (writer, reader) =
+            (made(keys.0), open(keys.0, Manner::default()).unwrap_or_else(|error| panic!("{error}")));
         assert_eq!((&writer.ring_layout, &writer.registry_layout), (&reader.ring_layout, &reader.registry_layout));
         assert!(writer.trusted && reader.trusted && reader.cleanup.is_none());
         assert!(!reader.ring.writable() && reader.registry.as_ref().is_some_and(|registry| registry.writable()));
@@ -456,9 +433,9 @@ mod tests {
         assert_eq!(other.load(last, SeqCst, Site::Header), 42);
         let stat = Id::find(keys.0.ring).and_then(Id::stat).expect("a segment");
         assert_eq!(u32::from(stat.shm_perm.mode) & 0o777, 0o600);
-        assert!(matches!(create(keys.0, geometry()), Err(CreateError::NameTaken { .. })));
+        assert!(matches!(create(keys.0, geometry(), Permissions::default()), Err(CreateError::NameTaken { .. })));
         remove(keys.0).expect("a ring of ours");
-        assert!(matches!(open(keys.0), Err(OpenError::NotFound { .. })));
+        assert!(matches!(open(keys.0, Manner::default()), Err(OpenError::NotFound { .. })));
         assert!(matches!(remove(keys.0), Err(RemoveError::NotFound { .. })));
         assert_eq!(other.load(last, SeqCst, Site::Header), 42, "who has it attached keeps it");
     }
@@ -467,8 +444,8 @@ mod tests {
     fn keys_that_no_ring_can_have() {
         for key in [0, -1] {
             let key = SysvKey::new(key);
-            assert!(matches!(create(key, geometry()), Err(CreateError::InvalidName { .. })));
-            assert!(matches!(open(key), Err(OpenError::InvalidName { .. })));
+            assert!(matches!(create(key, geometry(), Permissions::default()), Err(CreateError::InvalidName { .. })));
+            assert!(matches!(open(key, Manner::default()), Err(OpenError::InvalidName { .. })));
             assert!(matches!(remove(key), Err(RemoveError::InvalidName { .. })));
         }
         for project in [0, 255] {
@@ -485,12 +462,15 @@ mod tests {
     fn a_failing_create_leaves_nothing() {
         let keys = Keys::new();
         let taken = Id::make(keys.0.registry, 4096).expect("a segment");
-        assert!(matches!(create(keys.0, geometry()), Err(CreateError::NameTaken { .. })));
+        assert!(matches!(create(keys.0, geometry(), Permissions::default()), Err(CreateError::NameTaken { .. })));
         assert_eq!(Id::find(keys.0.ring), Err(Errno::ENOENT));
         assert!(matches!(remove(keys.0), Err(RemoveError::NotARing { .. })), "whose creator lives");
         taken.try_remove().expect("our own");
         assert!(Fresh::new(keys.0.ring, u64::MAX / 2, u64::MAX / 2).is_err());
-        assert!(matches!(create(keys.0, Geometry { blocks: 3, ..geometry() }), Err(CreateError::Geometry(_))));
+        assert!(matches!(
+            create(keys.0, Geometry { blocks: 3, ..geometry() }, Permissions::default()),
+            Err(CreateError::Geometry(_))
+        ));
         assert_eq!((Id::find(keys.0.ring), Id::find(keys.0.registry)), (Err(Errno::ENOENT), Err(Errno::ENOENT)));
     }
 
@@ -500,9 +480,9 @@ mod tests {
         let planted = Id::make(keys.0.ring, 8192).expect("a segment");
         let words = Mapped::new(planted.attach(true).expect("our own"));
         // All zeros: not whole yet.
-        assert!(matches!(open(keys.0), Err(OpenError::NotFound { .. })));
+        assert!(matches!(open(keys.0, Manner::default()), Err(OpenError::NotFound { .. })));
         words.store(Word(0), u64::MAX, SeqCst, Site::Commit);
-        assert!(matches!(open(keys.0), Err(OpenError::Format { .. })));
+        assert!(matches!(open(keys.0, Manner::default()), Err(OpenError::Format { .. })));
         assert!(matches!(remove(keys.0), Err(RemoveError::NotARing { .. })));
         words.store(Word(0), 0, SeqCst, Site::Commit);
         words.store(Word(1000), 1, SeqCst, Site::Commit);
@@ -512,7 +492,7 @@ mod tests {
         // Shorter than any header.
         let short = Id::make(keys.0.ring, 8).expect("a segment");
         Mapped::new(short.attach(true).expect("our own")).store(Word(0), RING_MAGIC, SeqCst, Site::Commit);
-        let refused = open(keys.0).err();
+        let refused = open(keys.0, Manner::default()).err();
         assert!(matches!(refused, Some(OpenError::Format { source: FormatError::Truncated { found: 8, .. }, .. })));
         remove(keys.0).expect("a damaged ring can be removed");
     }
@@ -533,7 +513,7 @@ mod tests {
                 assert_eq!(ended, Ok(nix::sys::wait::WaitStatus::Exited(child, 0)));
             }
         }
-        assert!(matches!(create(keys.0, geometry()), Err(CreateError::NameTaken { .. })));
+        assert!(matches!(create(keys.0, geometry(), Permissions::default()), Err(CreateError::NameTaken { .. })));
         remove(keys.0).expect("nobody is at work on it");
         drop(made(keys.0));
     }
@@ -548,7 +528,11 @@ mod tests {
                 stat.shm_perm.mode = mode;
                 // SAFETY: `stat` is what IPC_SET reads.
                 Errno::result(unsafe { libc::shmctl(id.0, libc::IPC_SET, &raw mut stat) }).expect("our own");
-                assert_eq!(open(keys.0).map(|segments| segments.trusted).ok(), Some(trusted), "{mode:o}");
+                assert_eq!(
+                    open(keys.0, Manner::default()).map(|segments| segments.trusted).ok(),
+                    Some(trusted),
+                    "{mode:o}"
+                );
             }
         }
     }
@@ -560,16 +544,17 @@ mod tests {
         remove(keys.0).expect("a ring of ours");
         let new = made(keys.0);
         old.run();
-        let opened = open(keys.0).unwrap_or_else(|error| panic!("{error}"));
+        let opened = open(keys.0, Manner::default()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(opened.ring_layout.incarnation, new.ring_layout.incarnation);
         new.cleanup.expect("created here").run();
-        assert!(matches!(open(keys.0), Err(OpenError::NotFound { .. })));
+        assert!(matches!(open(keys.0, Manner::default()), Err(OpenError::NotFound { .. })));
     }
 
     #[test]
     fn large_segments_suit_huge_pages() {
         let keys = Keys::new();
-        let segments = create(keys.0, Geometry { capacity: 4 << 20, ..geometry() }).expect("4 MiB");
+        let segments =
+            create(keys.0, Geometry { capacity: 4 << 20, ..geometry() }, Permissions::default()).expect("4 MiB");
         assert!(segments.ring.base().addr().is_multiple_of(mapping::HUGE_PAGE_BYTES));
         let last = Word(segments.ring.words() - 1);
         assert_eq!(Mapped::new(segments.ring).load(last, SeqCst, Site::Header), 0);
