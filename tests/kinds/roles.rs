@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::unistd::{Uid, gettid, setuid};
-use shmcast::{CreateError, OpenError, Options, Reader, RecvError, RemoveError, WaitStrategy};
+use shmcast::{CreateError, OpenError, Options, Reader, RecvError, RemoveError, TryRecvError, WaitStrategy};
 
 use crate::kind::View;
 use crate::peer::Line;
@@ -121,6 +121,7 @@ fn stranger(view: &View, line: &mut Line) {
     let mut reader = open(Options::new().lossy(true)).unwrap_or_else(|error| panic!("{error}"));
     assert!(!reader.can_borrow());
     assert_whole(0, &reader.recv().expect("a record"), BOUND);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty), "it sees that the writer lives");
     if view.kind.is_memfd() {
         assert!(view.is_read_only(offered.as_ref()), "nor made writable");
     } else {

@@ -315,6 +315,18 @@ impl Child {
         }
     }
 
+    /// Waits until the child has ended, however it does.
+    pub(crate) fn end(&mut self) -> std::process::ExitStatus {
+        let start = Instant::now();
+        loop {
+            match self.process.try_wait().expect("a child") {
+                Some(status) => return status,
+                None if start.elapsed() > LIMIT => self.fail("did not end"),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
