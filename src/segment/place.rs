@@ -69,7 +69,7 @@ impl Place {
         Ok(self.attach(path, OFlag::O_RDONLY, manner)?.0)
     }
 
-    /// Opens both files to write, if their writer is gone. `directory`: that of a named ring.
+    /// Opens both files to write, if their writer is gone. `path` is that of the ring, for people.
     pub(super) fn take_over(self, path: PathBuf) -> Result<Segments, CreateError> {
         let refused = |source| CreateError::TakeOver { path: path.clone(), source: Box::new(source) };
         let attached = self.attach(path.clone(), OFlag::O_RDWR, Manner::default());

@@ -251,14 +251,20 @@ fn a_reader_of_another_user_can_lock_out_a_successor_except_of_a_named_ring() {
     }
     for kind in [Kind::File, Kind::Posix] {
         let mut scene = Scene::new(kind, For::GroupToRead);
+        let mut mourner = scene.start("mourner", &["Owner", "lossless"]);
+        mourner.expect("joined reader");
         let mut locker = scene.start("locker", &["Member", "registry", "write"]);
         locker.expect("held");
         scene.owner.kill();
         locker.tell("again");
         locker.expect("locked");
+        mourner.tell("look");
+        mourner.expect("looking: Err(Timeout)");
         let mut successor = scene.start("successor", &[]);
         successor.expect("refused WriterAlive");
         locker.kill();
+        mourner.tell("look");
+        mourner.expect("looking: Err(WriterDied)");
         scene.start("successor", &[]).expect("published 1");
     }
     let mut scene = Scene::new(Kind::Named, For::GroupToRead);
