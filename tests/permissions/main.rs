@@ -1,6 +1,7 @@
 //! Who may do what to a ring: real processes of other users, for each kind and each mode. `cargo test --test permissions --
 //! --show-output the_matrix` prints the matrix. What each of them can do at worst is in `trust.rs`.
 
+mod deaths;
 mod descriptors;
 mod directories;
 mod matrix;

@@ -49,6 +49,8 @@ impl Person {
         setresgid(gid, gid, gid).expect("root may");
         setresuid(uid, uid, uid).expect("root may");
         assert_eq!(geteuid(), uid);
+        // Forgotten with the old user: a parent that is killed takes its children with it.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).expect("a signal");
     }
 }
 

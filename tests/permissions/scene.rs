@@ -21,6 +21,9 @@ pub(crate) enum Kind {
     Sysv,
 }
 
+/// Kinds whose segments are files, with locks.
+pub(crate) const WITH_FILES: [Kind; 3] = [Kind::File, Kind::Named, Kind::Posix];
+
 impl Kind {
     pub(crate) const ALL: [Kind; 4] = [Kind::File, Kind::Named, Kind::Posix, Kind::Sysv];
 
