@@ -301,9 +301,11 @@ mod tests {
         let taken = take_over(ring.as_fd(), registry.as_fd()).expect("nobody has it");
         assert_eq!(taken.ring_layout, layout);
         assert!(taken.ring.writable() && taken.lease.is_some() && taken.descriptors.is_some());
-        // Whoever others can write is not trusted with a position to write to.
+        // What others can write in the ring is not believed for a position to write to; the registry never is.
         drop(taken);
         fchmod(&registry, Mode::from_bits_retain(0o620)).expect("our own");
+        drop(take_over(ring.as_fd(), registry.as_fd()).expect("nobody has it"));
+        fchmod(&ring, Mode::from_bits_retain(0o620)).expect("our own");
         let refused = take_over(ring.as_fd(), registry.as_fd()).err();
         assert!(matches!(refused, Some(CreateError::TakeOver { .. })), "{refused:?}");
     }
