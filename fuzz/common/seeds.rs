@@ -10,9 +10,20 @@ use std::path::{Path, PathBuf};
 use arbitrary::{Arbitrary, Unstructured};
 
 use crate::wire::Encode;
-use crate::{attach, handover, ops, run_attach, run_handover, run_ops};
+use crate::{attach, handover, hostile, ops};
+use crate::{run_attach, run_handover, run_hostile_reads, run_hostile_registry, run_ops};
 
-const MOST_FILES: usize = 50;
+/// A target, and what runs an input of it.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 5] = [
+    ("attach", run_attach),
+    ("handover", run_handover),
+    ("hostile_reads", run_hostile_reads),
+    ("hostile_registry", run_hostile_registry),
+    ("ops_vs_model", run_ops),
+];
+const MOST_FILES: usize = 80;
 const MOST_BYTES: usize = 100_000;
 
 fn folder(kind: &str, target: &str) -> PathBuf {
@@ -73,9 +84,28 @@ fn every_handover_seed_passes() {
 }
 
 #[test]
+fn every_hostile_reads_seed_passes() {
+    let seeds = hostile_reads_seeds();
+    let seeds: Vec<_> = seeds.iter().map(|(name, script)| (*name, seed("hostile_reads", name, script))).collect();
+    for (name, bytes) in seeds {
+        println!("{name}");
+        run_hostile_reads(&bytes);
+    }
+}
+
+#[test]
+fn every_hostile_registry_seed_passes() {
+    let seeds = hostile_registry_seeds();
+    let seeds: Vec<_> = seeds.iter().map(|(name, script)| (*name, seed("hostile_registry", name, script))).collect();
+    for (name, bytes) in seeds {
+        println!("{name}");
+        run_hostile_registry(&bytes);
+    }
+}
+
+#[test]
 fn every_regression_passes() {
-    let targets = [("attach", run_attach as fn(&[u8])), ("handover", run_handover), ("ops_vs_model", run_ops)];
-    for (target, run) in targets {
+    for (target, run) in TARGETS {
         for (path, bytes) in files("regressions", target) {
             println!("{}", path.display());
             run(&bytes);
@@ -85,8 +115,7 @@ fn every_regression_passes() {
 
 #[test]
 fn the_seeds_stay_few_and_small() {
-    let all: Vec<_> =
-        ["attach", "handover", "ops_vs_model"].into_iter().flat_map(|target| files("seeds", target)).collect();
+    let all: Vec<_> = TARGETS.iter().flat_map(|(target, _)| files("seeds", target)).collect();
     assert!(all.len() < MOST_FILES);
     assert!(all.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < MOST_BYTES);
 }
@@ -94,9 +123,25 @@ fn the_seeds_stay_few_and_small() {
 #[test]
 fn odd_inputs_are_scripts_too() {
     for bytes in [&[][..], &[0xFF; 64], &[0; 64], &[1; 4096]] {
-        run_attach(bytes);
-        run_handover(bytes);
-        run_ops(bytes);
+        TARGETS.iter().for_each(|(_, run)| run(bytes));
+    }
+}
+
+/// Bytes at random, which are scripts of some sort: what a fuzzer begins with, in each run of the tests.
+#[test]
+fn a_thousand_random_inputs_pass() {
+    for (target, run) in TARGETS {
+        let mut state = 0x5EED_u64;
+        for n in 0..1000 {
+            let mut next = || {
+                state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                (state >> 33) as u8
+            };
+            let bytes: Vec<u8> = (0..100 + n).map(|_| next()).collect();
+            if std::panic::catch_unwind(|| run(&bytes)).is_err() {
+                panic!("{target}, input {n}");
+            }
+        }
     }
 }
 
@@ -455,5 +500,141 @@ fn attach_seeds() -> Vec<(&'static str, attach::Script)> {
                 script.edits = vec![edit(Place::RecordHeader { record: 3 }, Value::Raw { value: u64::MAX })];
             }),
         ),
+    ]
+}
+
+fn hostile_reads_seeds() -> Vec<(&'static str, hostile::script::Reads)> {
+    use attach::script::From;
+    use hostile::script::{Aim, Call, Kind, Reads, Shape, Stroke, Value};
+    let stroke = |after, aim, value| Stroke { after, aim, value };
+    let every_call = || {
+        vec![
+            Call::Read { count: 1 },
+            Call::Again,
+            Call::Into { room: 40 },
+            Call::Exact { len: 9 },
+            Call::Run { len: 9, most: 200 },
+            Call::Poll { most: 3 },
+            Call::Lag,
+            Call::Park,
+            Call::Owe { lost: 2 },
+            Call::Publish { len: 9, count: 6 },
+            Call::Outlives,
+            Call::Rejoin,
+            Call::Join { start: From::Oldest },
+            Call::Join { start: From::Newest },
+            Call::Join { start: From::Sequence { sequence: 12 } },
+        ]
+    };
+    let script = |kind, strokes, calls: Vec<Call>| Reads {
+        shape: Shape { capacity: 4, wide: false, blocks: 1, slots: 3, late: false },
+        fill: (0..40).map(|n| n * 3).collect(),
+        kind,
+        start: From::Oldest,
+        resume: From::Middle,
+        strokes,
+        calls: calls.iter().cycle().take(3 * calls.len()).cloned().collect(),
+    };
+    let here = |value: Value| (0..60).map(|n| stroke(n % 4, Aim::Here, value.clone())).collect::<Vec<_>>();
+    let lapping = vec![
+        Call::Publish { len: 200, count: 31 },
+        Call::PassOver,
+        Call::Publish { len: 90, count: 31 },
+        Call::Read { count: 2 },
+        Call::Rejoin,
+        Call::Read { count: 9 },
+    ];
+    let limits = (0..40).map(|n| {
+        let value = Value::Position { words: i16::from(n) * 40 - 600 };
+        stroke(n % 5, Aim::Head { word: n % 2 }, value)
+    });
+    let cells = (0..60).map(|n| {
+        let value = if n % 2 == 0 { Value::Position { words: -i16::from(n) } } else { Value::Below { words: 1 } };
+        stroke(n % 3, Aim::Head { word: 48 + n % 20 }, value)
+    });
+    let mut late = script(Kind::Lossless, here(Value::Below { words: 3 }), every_call());
+    (late.shape.late, late.shape.wide) = (true, true);
+    vec![
+        ("whole", script(Kind::Lossless, Vec::new(), every_call())),
+        ("whole_follower", script(Kind::Follower, Vec::new(), every_call())),
+        ("lapped", script(Kind::Lossy, Vec::new(), lapping.clone())),
+        ("evicted", script(Kind::Lossless, Vec::new(), lapping.clone())),
+        ("lengths", script(Kind::Lossy, here(Value::Small { value: 300 }), every_call())),
+        ("pads", script(Kind::Lossless, here(Value::Pad { words: 9 }), every_call())),
+        ("limits", script(Kind::Lossless, limits.collect(), lapping.clone())),
+        ("cells", script(Kind::Follower, cells.collect(), lapping)),
+        ("late", late),
+    ]
+}
+
+fn hostile_registry_seeds() -> Vec<(&'static str, hostile::script::Registry)> {
+    use attach::script::From;
+    use hostile::script::{Aim, Deed, Registry, Shape, Stroke, Value};
+    let stroke = |after, aim, value| Stroke { after, aim, value };
+    let publish = |len, count| Deed::Publish { len, count };
+    let join = |lossless, start| Deed::Join { lossless, start };
+    let every_deed = || {
+        vec![
+            join(true, From::Oldest),
+            join(false, From::Newest),
+            publish(9, 20),
+            Deed::PublishLong { less: 0 },
+            Deed::Stage { len: 30, count: 5 },
+            Deed::Claim { len: 40, shorter: 20, commit: true },
+            Deed::Claim { len: 40, shorter: 40, commit: false },
+            Deed::Park { len: 9 },
+            Deed::PassOver,
+            publish(90, 20),
+            Deed::Read { reader: 1, count: 3 },
+            Deed::Rejoin { reader: 1 },
+            Deed::Read { reader: 0, count: 3 },
+            Deed::Reap { slot: 1 },
+            Deed::ReapAll { which: 2 },
+            Deed::Count,
+            Deed::Heed { heed: true },
+            publish(5, 9),
+            Deed::ParkReader { reader: 1 },
+            Deed::Leave { reader: 1 },
+            publish(5, 9),
+            Deed::TakeOver,
+        ]
+    };
+    let script = |strokes, calls: Vec<Deed>| Registry {
+        shape: Shape { capacity: 4, wide: false, blocks: 1, slots: 3, late: false },
+        strokes,
+        calls: calls.iter().cycle().take(4 * calls.len()).cloned().collect(),
+    };
+    // The flags begin behind the header, the slots 32 words further on, 16 words each.
+    let at = |slot: u8, word: u8| Aim::Head { word: 32 + slot * 16 + word };
+    let forged = |n: u8, value| stroke(n % 7, at(n % 3, 1), value);
+    let cursors = (0..80).map(|n| forged(n, Value::Position { words: i16::from(n) * 8 - 300 }));
+    let far = (0..80).map(|n| forged(n, Value::Below { words: u16::from(n) }));
+    let states = (0..80).map(|n| stroke(n % 5, at(n % 3, 0), Value::Small { value: u16::from(n % 5) }));
+    let flags = (0..80)
+        .map(|n| stroke(n % 3, Aim::Head { word: [0, 16, 17, 18, 19][usize::from(n % 5)] }, Value::Small { value: 2 }));
+    let anywhere = (0..80).map(|n| stroke(n % 4, Aim::Here, Value::Raw { value: u64::from(n) << (n % 57) }));
+    let held = vec![
+        Deed::Strike { stroke: stroke(0, Aim::Head { word: 18 }, Value::Small { value: 3 }) },
+        Deed::Strike { stroke: stroke(0, at(0, 0), Value::Small { value: 2 }) },
+        Deed::Strike { stroke: stroke(0, at(0, 1), Value::Position { words: -2 }) },
+        publish(9, 31),
+        publish(200, 31),
+        Deed::PassOver,
+        publish(200, 31),
+    ];
+    let mut late = script(Vec::new(), every_deed());
+    (late.shape.late, late.shape.wide) = (true, true);
+    let mut closing = every_deed();
+    closing.push(Deed::Close);
+    vec![
+        ("honest", script(Vec::new(), every_deed())),
+        ("closing", script(Vec::new(), closing)),
+        ("late", late),
+        ("cursors", script(cursors.collect(), every_deed())),
+        ("cursors_far_away", script(far.collect(), every_deed())),
+        ("states", script(states.collect(), every_deed())),
+        ("flags", script(flags.collect(), every_deed())),
+        ("anywhere", script(anywhere.collect(), every_deed())),
+        ("held", script(Vec::new(), held)),
     ]
 }
