@@ -135,7 +135,7 @@ impl Writer {
 
     /// Does somebody read, or has nobody come yet? One load and, where deaths are seen, one system call for each slot that is taken.
     fn somebody_reads(&mut self) -> bool {
-        self.had_readers |= self.core.somebody_left() || self.core.reader_count() > 0;
+        self.had_readers |= self.core.take_leaves() || self.core.reader_count() > 0;
         if let Some(lives) = &self.shared.lives {
             self.core.reap_all(|slot| lives.lock_dead_slot(slot));
         }

@@ -383,6 +383,8 @@ impl<M: Memory> Writer<M> {
         if self.position + total > self.limit {
             self.slow_path(total);
             if self.roll_call == RollCall::Due {
+                // Also for a shorter record that would still fit.
+                self.clear_to = self.position;
                 return Err(Refused::RollCall);
             }
             if self.position + total > self.limit {
@@ -441,13 +443,24 @@ impl<M: Memory> Writer<M> {
         }
     }
 
-    /// Has a reader left since this writer heeds them? One that died has not.
-    pub fn somebody_left(&self) -> bool {
-        self.registry.somebody_left()
+    /// Has a reader left since the last time that this was asked? One that died has not. Ask before counting who is there.
+    pub fn take_leaves(&mut self) -> bool {
+        let left = self.registry.somebody_left();
+        if left {
+            self.registry.heed_leaves(true);
+        }
+        left
     }
 
-    /// Somebody may have left.
-    pub(super) fn call_roll_again(&mut self) {
+    /// After a wake, which may have been for one that left: it sets the same flag.
+    pub(super) fn hear_of_leaves(&mut self) {
+        if self.roll_call == RollCall::Done && self.registry.somebody_left() {
+            self.call_roll_again();
+        }
+    }
+
+    /// Somebody is there no more.
+    fn call_roll_again(&mut self) {
         if self.roll_call == RollCall::Done {
             self.roll_call = RollCall::Due;
             // The next reservation comes by `make_way`.

@@ -80,7 +80,7 @@ impl Writing<'_> {
             Err(Refused::Closed) => assert!(self.closed),
             Err(Refused::RollCall) => {
                 assert!(self.heeds && !self.closed);
-                let _ = self.under_fire(|writer| (writer.somebody_left(), writer.reader_count()));
+                let _ = self.under_fire(|writer| (writer.take_leaves(), writer.reader_count()));
                 self.writer.roll_called();
             }
             Err(refused @ (Refused::Fenced | Refused::Corrupt | Refused::Exhausted)) => panic!("{refused:?}"),
