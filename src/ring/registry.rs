@@ -2,10 +2,11 @@
 //! hold `limit` back, never push it.
 //!
 //! ```text
-//!            claim             activate                    
+//!            claim             activate
 //!    FREE ──────────▶ JOINING ──────────▶ LOSSLESS ──┐      lossless readers take slots from the bottom up, lossy ones
-//!     ▲                  │          evicted │ ▲ rejoin│      from the top down, so that the writer's scan, which ends at
-//!     │                  └──────────────▶ PRESENT ───┤      the lossless high-water mark, does not meet the lossy ones
+//!     ▲                  │        evicted │ ▲ rejoin │      from the top down, so that the writer's scan, which ends at
+//!     │                  │                ▼ │        │      the lossless high-water mark, does not meet the lossy ones
+//!     │                  └──────────────▶ PRESENT ───┤
 //!     └──────────────────── leave ───────────────────┘
 //! ```
 //! A slot belongs to whoever holds its lock, where there are locks: the kernel drops them when a process dies, and only then
