@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use shmcast::layout::slot::LOSSLESS;
+use shmcast::layout::slot::{FREE, LOSSLESS, PRESENT};
 use shmcast::layout::{Geometry, HEADER_WORDS};
 use shmcast::memory::Word;
 use shmcast::ring::{Refused, Site, Start, Stop};
@@ -290,6 +290,8 @@ fn an_ordinary_lap_is_never_taken_for_corruption() {
                     reader.release(next);
                 }
                 assert_eq!((reader.sequence(), reader.poison()), (writer.sequence(), None));
+                let state = bench.registry.peek(bench.layouts.1.slot_state(0));
+                assert_eq!(state, if lossless { PRESENT } else { FREE }, "it is counted, and holds nobody");
             }
         }
     }
