@@ -11,6 +11,8 @@ pub(crate) mod script;
 
 mod reads;
 mod registry;
+#[cfg(test)]
+pub(crate) mod seeds;
 
 use shmcast::layout::{Geometry, HEADER_WORDS, MAX_POSITION, PayloadType, RegistryLayout, RingLayout};
 use shmcast::ring::{Registry, Ring, Writer};
