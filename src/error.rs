@@ -233,6 +233,9 @@ pub enum OpenError {
         /// That of the next record.
         next: u64,
     },
+    /// This process is a forked child, and the handle that was to rejoin its parent's.
+    #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
+    Inherited,
     /// The writer outran every attempt to join.
     #[error("the writer outran every attempt to join; try again, join at the newest record, or use a larger capacity")]
     Busy,

@@ -423,6 +423,12 @@ impl RegistryLayout {
         self.writer.plus(1)
     }
 
+    /// Not 0 if the writer wants to hear of readers that leave; 2 once one has.
+    #[must_use]
+    pub const fn roll_call(&self) -> Word {
+        self.writer.plus(3)
+    }
+
     /// No slot from this index on was ever LOSSLESS.
     #[must_use]
     pub const fn high_water(&self) -> Word {

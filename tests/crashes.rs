@@ -87,19 +87,35 @@ fn join_then_wait(path: &Path) {
     let first = reader.sequence();
     say(format_args!("joined {first}"));
     hear();
-    // What it holds is whole, or it is told that it has lost it.
-    let mut expected = first;
-    let end = loop {
+    // What it holds is whole, or it is told how much of it it has lost.
+    let (mut expected, mut evicted) = (first, None);
+    loop {
         match reader.try_recv() {
             Ok(record) => {
                 assert_eq!(record.sequence, expected);
                 assert_whole(expected, &record, BOUND);
                 expected += 1;
             }
-            Err(end) => break end,
+            Err(TryRecvError::Evicted { lost }) => {
+                assert!(evicted.replace(lost).is_none() && !reader.is_lossless(), "told once");
+                expected += lost;
+            }
+            Err(TryRecvError::Empty) => break,
+            Err(error) => panic!("{error}"),
         }
-    };
-    say(format_args!("{end:?}"));
+    }
+    match evicted {
+        Some(lost) => say(format_args!("Evicted {lost} {expected}")),
+        None => return say("Empty"),
+    }
+    // Everything that it holds is read, so this costs nothing; and from here on it holds the writer back again.
+    assert_eq!(reader.rejoin().map_err(|error| error.to_string()), Ok(0));
+    say("rejoined");
+    hear();
+    let record = reader.try_recv().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(record.sequence, expected, "from its next record on");
+    assert_whole(expected, &record, BOUND);
+    say("read on");
 }
 
 struct Place {
@@ -355,7 +371,18 @@ fn a_stopped_reader_is_evicted_only_if_the_ring_was_made_so() {
         }
         signal(&child, Signal::SIGCONT);
         child.tell("go on");
-        child.expect(if limit.is_none() { "Empty" } else { "Evicted" });
+        if limit.is_none() {
+            child.expect("Empty");
+        } else {
+            // received + lost = published, also for who was evicted.
+            let [lost, total] = child.expect_numbers("Evicted");
+            assert_eq!((lost > 0, total), (true, writer.sequence()));
+            child.expect("rejoined");
+            // Less than what the ring takes.
+            stream_of(5, &mut writer);
+            child.tell("go on");
+            child.expect("read on");
+        }
         child.finish();
     }
 }
@@ -369,7 +396,12 @@ fn the_policy_holds_on_every_kind_of_ring() {
             writer.publish(&record_of(sequence, BOUND)).expect("room is made");
             assert_eq!(reads.recv().map(|record| record.sequence), Ok(sequence));
         }
-        assert_eq!(stalled.try_recv(), Err(TryRecvError::Evicted));
+        let lost = match stalled.try_recv() {
+            Err(TryRecvError::Evicted { lost }) => lost,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stalled.try_recv().map(|record| record.sequence), Ok(lost), "it goes on behind what it lost");
+        assert_eq!(lost + 1 + stalled.lag(), writer.sequence());
         // Its slot stays its own until it leaves, and holds nobody.
         assert_eq!(writer.reader_count(), 2);
         drop(stalled);

@@ -567,8 +567,11 @@ fn a_forged_cursor_evicts_at_most_its_owner() {
         files.writer.try_publish(&[4; 56]).expect("only the forger is behind");
         let _ = other.try_recv().expect("a record");
     }
-    assert_eq!(victim.try_recv(), Err(TryRecvError::Evicted));
-    assert_eq!(victim.try_recv(), Err(TryRecvError::Evicted), "final");
+    match victim.try_recv() {
+        Err(TryRecvError::Evicted { lost }) => assert_eq!(victim.sequence(), lost, "exactly"),
+        other => panic!("{other:?}"),
+    }
+    assert!(!victim.is_lossless() && victim.try_recv().is_ok(), "a lossy reader from now on");
     // Nor does a cursor hold that the limit has passed already: what lies below it may be overwritten by now.
     let fresh = files.writer.position();
     files.writer.try_publish(&[5; 1000]).expect("room");

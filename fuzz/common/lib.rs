@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   bytes ──▶ wire ──▶ script ──┬─▶ attach   damaged and hostile segments in `Guarded` memory, which panics out of bounds
-//!    ▲                          ├─▶ ops      calls of the public API, each compared with a model
+//!    ▲                          ├─▶ hostile  segments that change between any two accesses of a call
+//!    │                          ├─▶ ops      calls of the public API, each compared with a model
 //!    │                          └─▶ handover messages with descriptors, over a real socket
 //!    └── seeds (tests): scripts by hand
 //! ```
@@ -11,6 +12,7 @@
 
 mod attach;
 mod handover;
+mod hostile;
 mod memory;
 mod ops;
 mod pattern;
@@ -25,6 +27,20 @@ use arbitrary::{Arbitrary, Unstructured};
 pub fn run_attach(data: &[u8]) {
     if let Ok(script) = attach::Script::arbitrary(&mut Unstructured::new(data)) {
         attach::run(&script);
+    }
+}
+
+/// A ring segment that changes at any moment under a reader (invariant I6).
+pub fn run_hostile_reads(data: &[u8]) {
+    if let Ok(script) = hostile::script::Reads::arbitrary(&mut Unstructured::new(data)) {
+        hostile::run_reads(&script);
+    }
+}
+
+/// A registry that changes at any moment under the writer, its successors and those who join (invariants I1, I2, I3 and I6).
+pub fn run_hostile_registry(data: &[u8]) {
+    if let Ok(script) = hostile::script::Registry::arbitrary(&mut Unstructured::new(data)) {
+        hostile::run_registry(&script);
     }
 }
 

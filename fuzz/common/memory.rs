@@ -1,5 +1,6 @@
 //! Memory that takes no nonsense: any access out of bounds panics, and so does a call that takes too many steps. And it
-//! can lie: some loads are answered with another value than is there, as if a peer had written between two looks.
+//! can lie: some loads are answered with another value than is there, as if a peer had written between two looks. Or a peer
+//! really writes: some accesses are preceded by a store, which stays.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,6 +29,29 @@ pub(crate) enum LieKind {
     Last,
 }
 
+/// A store of a peer's, before the access that follows on `after` others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strike {
+    pub(crate) after: u8,
+    pub(crate) spot: Spot,
+    pub(crate) change: Change,
+}
+
+/// Where: modulo the length of the segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spot {
+    /// So far from the word that is about to be accessed.
+    Near(isize),
+    At(usize),
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    To(u64),
+    Add(i64),
+}
+
 /// A segment in private memory, as hostile as can be.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded(Rc<Inner>);
@@ -38,13 +62,75 @@ struct Inner {
     lies: RefCell<VecDeque<Lie>>,
     last: Cell<u64>,
     steps: Cell<u64>,
+    strikes: RefCell<VecDeque<Strike>>,
+    /// Does the peer strike now?
+    armed: Cell<bool>,
+    /// Strikes so far.
+    struck: Cell<u64>,
 }
 
 impl Guarded {
     /// Zeroed.
     pub(crate) fn zeroed(bytes: u64) -> Guarded {
         let words = vec![Cell::new(0); (bytes / 8) as usize];
-        Guarded(Rc::new(Inner { words, lies: RefCell::default(), last: Cell::new(0), steps: Cell::new(u64::MAX) }))
+        Guarded(Rc::new(Inner {
+            words,
+            lies: RefCell::default(),
+            last: Cell::new(0),
+            steps: Cell::new(u64::MAX),
+            strikes: RefCell::default(),
+            armed: Cell::new(false),
+            struck: Cell::new(0),
+        }))
+    }
+
+    /// The stores to come; they come while the memory is [armed](Self::arm).
+    pub(crate) fn set_strikes(&self, strikes: VecDeque<Strike>) {
+        *self.0.strikes.borrow_mut() = strikes;
+    }
+
+    /// From now on the peer strikes, or holds still.
+    pub(crate) fn arm(&self, armed: bool) {
+        self.0.armed.set(armed);
+    }
+
+    /// How often it has.
+    pub(crate) fn struck(&self) -> u64 {
+        self.0.struck.get()
+    }
+
+    /// One store of a peer's, now.
+    pub(crate) fn strike(&self, strike: Strike, there: usize) {
+        self.0.struck.set(self.0.struck.get() + 1);
+        let word = match strike.spot {
+            Spot::Near(words) => there.wrapping_add_signed(words),
+            Spot::At(word) => word,
+        };
+        let cell = &self.0.words[word % self.0.words.len()];
+        cell.set(match strike.change {
+            Change::To(value) => value,
+            Change::Add(delta) => cell.get().wrapping_add_signed(delta),
+        });
+    }
+
+    /// Before an access of a word.
+    fn suffer(&self, there: usize) {
+        if !self.0.armed.get() {
+            return;
+        }
+        let due = {
+            let mut strikes = self.0.strikes.borrow_mut();
+            match strikes.front_mut() {
+                Some(strike) if strike.after > 0 => {
+                    strike.after -= 1;
+                    None
+                }
+                _ => strikes.pop_front(),
+            }
+        };
+        if let Some(due) = due {
+            self.strike(due, there);
+        }
     }
 
     /// The lies to tell from now on.
@@ -87,6 +173,7 @@ impl Guarded {
     #[track_caller]
     fn cell(&self, at: Word) -> &Cell<u64> {
         self.step();
+        self.suffer(at.0);
         self.0.words.get(at.0).unwrap_or_else(|| panic!("word {} of {}", at.0, self.len()))
     }
 
@@ -167,7 +254,8 @@ impl Memory for Guarded {
     }
 
     fn copy_out(&self, at: Word, bytes: &mut [u8]) {
-        for (cell, bytes) in self.range(at, bytes.len()).iter().zip(bytes.chunks_mut(8)) {
+        for (nth, (cell, bytes)) in self.range(at, bytes.len()).iter().zip(bytes.chunks_mut(8)).enumerate() {
+            self.suffer(at.0 + nth);
             bytes.copy_from_slice(&cell.get().to_ne_bytes()[..bytes.len()]);
         }
     }

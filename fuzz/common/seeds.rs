@@ -10,9 +10,20 @@ use std::path::{Path, PathBuf};
 use arbitrary::{Arbitrary, Unstructured};
 
 use crate::wire::Encode;
-use crate::{attach, handover, ops, run_attach, run_handover, run_ops};
+use crate::{attach, handover, hostile, ops};
+use crate::{run_attach, run_handover, run_hostile_reads, run_hostile_registry, run_ops};
 
-const MOST_FILES: usize = 50;
+/// A target, and what runs an input of it.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 5] = [
+    ("attach", run_attach),
+    ("handover", run_handover),
+    ("hostile_reads", run_hostile_reads),
+    ("hostile_registry", run_hostile_registry),
+    ("ops_vs_model", run_ops),
+];
+const MOST_FILES: usize = 80;
 const MOST_BYTES: usize = 100_000;
 
 fn folder(kind: &str, target: &str) -> PathBuf {
@@ -73,9 +84,28 @@ fn every_handover_seed_passes() {
 }
 
 #[test]
+fn every_hostile_reads_seed_passes() {
+    let seeds = hostile::seeds::reads();
+    let seeds: Vec<_> = seeds.iter().map(|(name, script)| (*name, seed("hostile_reads", name, script))).collect();
+    for (name, bytes) in seeds {
+        println!("{name}");
+        run_hostile_reads(&bytes);
+    }
+}
+
+#[test]
+fn every_hostile_registry_seed_passes() {
+    let seeds = hostile::seeds::registry();
+    let seeds: Vec<_> = seeds.iter().map(|(name, script)| (*name, seed("hostile_registry", name, script))).collect();
+    for (name, bytes) in seeds {
+        println!("{name}");
+        run_hostile_registry(&bytes);
+    }
+}
+
+#[test]
 fn every_regression_passes() {
-    let targets = [("attach", run_attach as fn(&[u8])), ("handover", run_handover), ("ops_vs_model", run_ops)];
-    for (target, run) in targets {
+    for (target, run) in TARGETS {
         for (path, bytes) in files("regressions", target) {
             println!("{}", path.display());
             run(&bytes);
@@ -85,8 +115,7 @@ fn every_regression_passes() {
 
 #[test]
 fn the_seeds_stay_few_and_small() {
-    let all: Vec<_> =
-        ["attach", "handover", "ops_vs_model"].into_iter().flat_map(|target| files("seeds", target)).collect();
+    let all: Vec<_> = TARGETS.iter().flat_map(|(target, _)| files("seeds", target)).collect();
     assert!(all.len() < MOST_FILES);
     assert!(all.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < MOST_BYTES);
 }
@@ -94,9 +123,25 @@ fn the_seeds_stay_few_and_small() {
 #[test]
 fn odd_inputs_are_scripts_too() {
     for bytes in [&[][..], &[0xFF; 64], &[0; 64], &[1; 4096]] {
-        run_attach(bytes);
-        run_handover(bytes);
-        run_ops(bytes);
+        TARGETS.iter().for_each(|(_, run)| run(bytes));
+    }
+}
+
+/// Bytes at random, which are scripts of some sort: what a fuzzer begins with, in each run of the tests.
+#[test]
+fn a_thousand_random_inputs_pass() {
+    for (target, run) in TARGETS {
+        let mut state = 0x5EED_u64;
+        for n in 0..1000 {
+            let mut next = || {
+                state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                (state >> 33) as u8
+            };
+            let bytes: Vec<u8> = (0..100 + n).map(|_| next()).collect();
+            if std::panic::catch_unwind(|| run(&bytes)).is_err() {
+                panic!("{target}, input {n}");
+            }
+        }
     }
 }
 

@@ -123,7 +123,7 @@ impl Audit {
                         self.stands(reader);
                     }
                     Stop::Empty | Stop::Closed => self.stands(reader),
-                    Stop::Evicted | Stop::Corrupt { .. } => panic!("{stop:?} at record {}", self.next),
+                    Stop::Evicted { .. } | Stop::Corrupt { .. } => panic!("{stop:?} at record {}", self.next),
                 }
                 Err(stop)
             }

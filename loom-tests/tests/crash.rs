@@ -250,7 +250,26 @@ fn a_reader_that_died_is_cleared_away_and_one_that_stalls_is_passed_over() {
         }
         assert_eq!(writer.reader_count(), if dead { 1 } else { 2 });
         if !dead {
-            assert_eq!(stalled.read(|_, _, _| ()).map(|_| ()), Err(Stop::Evicted));
+            // It is told how many it lost, and is a lossy reader from then on.
+            match stalled.read(|_, _, _| ()).map(|_| ()) {
+                Err(Stop::Evicted { lost }) => assert_eq!(stalled.sequence(), lost),
+                other => panic!("{other:?}"),
+            }
+            assert!(!stalled.is_lossless() && read_all(&mut stalled) == writer.sequence());
+            for _ in 0..20 {
+                read_all(&mut reads);
+                assert!(publish(&mut writer).is_ok(), "it holds nobody back");
+            }
+            // Until it rejoins; what that costs is told, and nothing is lost from there on.
+            let before = stalled.sequence();
+            assert_eq!(stalled.rejoin().map(|lost| before + lost), Ok(stalled.sequence()));
+            assert!(stalled.is_lossless());
+            while publish(&mut writer).is_ok() {
+                read_all(&mut reads);
+            }
+            let next = stalled.sequence();
+            assert_eq!(stalled.read(|_, _, _| ()).map(|read| read.sequence), Ok(next), "it holds the writer");
+            assert_eq!(read_all(&mut stalled), writer.sequence());
         }
     }
 }

@@ -201,6 +201,12 @@ const UNORDERED: &[(Site, &str)] = &[
     (Site::ModeStore, "relaxed: a stale mode costs a slice; models have one mode"),
     (Site::ModeLook, "relaxed: as ModeStore"),
     (Site::SlotReap, "the end of the slot's owner is an edge of its own, by its lock (`crash.rs` hunts its value)"),
+    (
+        Site::RollCallSet,
+        "relaxed: a hint, which tells the writer a block earlier who left (`tests/hostile` sees its value)",
+    ),
+    (Site::RollCallLook, "relaxed: as RollCallSet"),
+    (Site::RollCallTell, "relaxed: as RollCallSet"),
     (Site::SleepLimitLook, "relaxed: a hint, the receive that follows judges"),
 ];
 

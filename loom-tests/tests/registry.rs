@@ -47,3 +47,8 @@ fn two_readers_never_share_a_slot() {
 fn a_reader_that_leaves_holds_nobody() {
     registry::LEAVE.check();
 }
+
+#[test]
+fn a_reader_that_rejoins_misses_nothing_from_there_on() {
+    registry::REJOINED.check();
+}

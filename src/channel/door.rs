@@ -14,6 +14,7 @@ use core::ptr::NonNull;
 
 use bytemuck::CheckedBitPattern;
 
+use super::reader::forever;
 use super::typed::Invalid;
 use super::{Claim, Reader};
 use crate::error::{RecvError, TryRecvError};
@@ -124,11 +125,11 @@ impl Reader {
     /// [trusted](crate#trust).
     ///
     /// # Errors
-    /// [`TryRecvError`]; [`NotBorrowable`](TryRecvError::NotBorrowable) always, or never, for one reader.
+    /// [`TryRecvError`]; [`NotBorrowable`](TryRecvError::NotBorrowable) unless the reader [can](Self::can_borrow).
     #[inline(always)]
     pub fn try_recv_ref(&mut self) -> Result<RecordRef<'_>, TryRecvError> {
         if !self.can_borrow() {
-            return Err(TryRecvError::NotBorrowable);
+            return Err(self.not_borrowable());
         }
         let read = match self.mine().and_then(|core| core.look()) {
             Some(read) => read,
@@ -142,11 +143,11 @@ impl Reader {
     /// Borrows the next record in place, waiting for it if need be.
     ///
     /// # Errors
-    /// [`RecvError`]; [`NotBorrowable`](RecvError::NotBorrowable) always, or never, for one reader.
+    /// [`RecvError`]; [`NotBorrowable`](RecvError::NotBorrowable) unless the reader [can](Self::can_borrow).
     #[inline(always)]
     pub fn recv_ref(&mut self) -> Result<RecordRef<'_>, RecvError> {
         if !self.can_borrow() {
-            return Err(RecvError::NotBorrowable);
+            return Err(forever(self.not_borrowable().into()));
         }
         let mut waiting = None;
         let read = loop {
@@ -176,11 +177,24 @@ impl Reader {
     }
 
     /// Can records be borrowed in safety? True for lossless readers of rings that no other user can write: see
-    /// [trust](crate#trust). Never changes for one reader.
+    /// [trust](crate#trust). Changes for a reader only if it is evicted, which on such a ring needs a damaged registry, or
+    /// [rejoins](Self::rejoin).
     #[must_use]
     #[inline]
     pub fn can_borrow(&self) -> bool {
         self.core.is_lossless() && self.shared.is_trusted()
+    }
+
+    /// Why no record is lent; what is yet to be told of a lossless reader's eviction comes first.
+    #[cold]
+    #[inline(never)]
+    fn not_borrowable(&mut self) -> TryRecvError {
+        match self.mine() {
+            None => TryRecvError::Inherited,
+            Some(core) => {
+                core.poison().or_else(|| core.take_eviction()).map_or(TryRecvError::NotBorrowable, Into::into)
+            }
+        }
     }
 
     /// Where the next record is, or why there is none.

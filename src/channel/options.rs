@@ -72,6 +72,7 @@ pub struct Options {
     slice: Duration,
     stall_limit: Option<Duration>,
     pub(super) wait_for_successor: bool,
+    pub(super) need_readers: bool,
     pub(super) pages: Wishes,
     pub(super) others: Others,
     untyped: bool,
@@ -98,6 +99,7 @@ impl Default for Options {
             slice: SLICE,
             stall_limit: None,
             wait_for_successor: false,
+            need_readers: false,
             pages: Wishes::default(),
             others: Others::default(),
             untyped: false,
@@ -175,12 +177,24 @@ impl Options {
     }
 
     /// *Create.* How long a living lossless reader may hold the writer back without reading on; then the writer goes on without
-    /// it, and it gets `Evicted`. A record that takes a reader longer than this evicts it. Zero: at once. Off by default: a lossless reader that is alive holds the writer for as
-    /// long as it likes. Measured only while the writer waits; a dead reader is not waited for in any case. Records of a
+    /// it, and it gets `Evicted`, with the number of records that it lost. A record that takes a reader longer than this evicts
+    /// it. Zero: at once. Off by default: a lossless reader that is alive holds the writer for as long as it likes. Measured only while the writer waits; a dead reader is not waited for in any case. Records of a
     /// ring with such a limit cannot be [borrowed](crate#trust).
     pub fn stall_limit(mut self, limit: Duration) -> Options {
         self.stall_limit = Some(limit);
         self.geometry.may_evict = true;
+        self
+    }
+
+    /// *Create.* A publish answers `NoReaders` once there have been readers and the last one has left, or died: as EPIPE does.
+    /// It is not final: another reader may come. Off by default.
+    ///
+    /// Only readers with a slot count: all lossless ones, and the lossy ones that found a slot free. That one left is
+    /// noticed with the second record published afterwards at the latest; that one died, within a [block](Self::blocks) of the ring and a record, or
+    /// when the writer has to wait for it. (Deaths are not seen on the heap and in System V shared memory.) The fast path costs
+    /// nothing more; a system call per block and per reader.
+    pub fn need_readers(mut self, need: bool) -> Options {
+        self.need_readers = need;
         self
     }
 
@@ -340,6 +354,7 @@ impl Options {
         lease: Option<Lock>,
     ) -> Writer {
         core.sign(u64::from(std::process::id()));
+        core.heed_readers(self.need_readers);
         let patience = Patience::new(self.stall_limit);
         Writer::new(core, shared, cleanup, lease, Pace::new(self.strategy, self.slice), patience)
     }
@@ -416,19 +431,26 @@ impl Options {
             let registry = registry.ok_or_else(|| OpenError::NeedsRegistry { path: shared.path.clone() })?;
             ring::Reader::join_lossless_owned(ring, registry, start, registered, process, orphans, lock)
         };
-        let (mut core, lock) = joined.map_err(|error| match error {
-            JoinError::NoFreeSlot => match failed.take() {
-                // Perhaps one is free, but could not be taken.
-                Some(source) => OpenError::Io { path: shared.path.clone(), doing: "lock a reader slot of", source },
-                None => OpenError::NoFreeSlot { slots },
-            },
+        let (mut core, lock) = joined.map_err(|error| match (error, failed.take()) {
+            // Perhaps one is free, but could not be taken.
+            (JoinError::NoFreeSlot, Some(source)) => {
+                OpenError::Io { path: shared.path.clone(), doing: "lock a reader slot of", source }
+            }
+            (error, _) => self.refused(error, slots),
+        })?;
+        core.set_resume(self.resume);
+        Ok(Reader::new(core, shared, lock, self.clone()))
+    }
+
+    /// Why a reader with these options could not join.
+    pub(super) fn refused(&self, error: JoinError, slots: u64) -> OpenError {
+        match error {
+            JoinError::NoFreeSlot => OpenError::NoFreeSlot { slots },
             JoinError::SequenceGone { oldest } => OpenError::SequenceGone { wanted: self.wanted(), oldest },
             JoinError::SequenceNotYet { next } => OpenError::SequenceNotYet { wanted: self.wanted(), next },
             JoinError::Busy => OpenError::Busy,
             JoinError::Corrupt { position, header } => OpenError::Corrupt { position, header },
-        })?;
-        core.set_resume(self.resume);
-        Ok(Reader::new(core, shared, lock, self.clone()))
+        }
     }
 
     /// Are the ring's records what these options say? `as_bytes`: raw bytes fit any.

@@ -9,8 +9,9 @@ use super::Options;
 use super::options::Shared;
 use super::record::{Received, Record};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::layout::Geometry;
 use crate::memory::{Mapped, Memory};
-use crate::ring::{self, Start};
+use crate::ring::{self, Start, Stop};
 use crate::schema::PayloadSchema;
 use crate::segment::Lock;
 use crate::wait::{Pace, Step, Waiting, fork};
@@ -47,6 +48,24 @@ type Core = ring::Reader<Mapped>;
 /// # Lagging
 /// A lossy reader that was lapped gets `Lagged(n)` once, with the exact number of records lost, and goes on at the place
 /// that [`Options::resume`] names. Lagging does not close anything.
+///
+/// # Eviction
+/// A lossless reader that stalled for longer than the [stall limit](Options::stall_limit) of its ring (a process that was stopped and
+/// resumed, say) gets `Evicted { lost }` once, with the exact number, and is a lossy reader from then on: it reads on
+/// behind the loss, holds nobody back, and is told of further losses by `Lagged`. [`rejoin`](Self::rejoin) makes it lossless again.
+/// On a ring without such a limit it only happens if another process damaged the registry.
+///
+/// # Damage
+/// A reader that finds words that no writer leaves gets `Corrupt`, with what it saw, and is poisoned: it says the same at every later
+/// call, and holds the writer back no more. Being lapped is never taken for that.
+///
+/// # Bounds
+/// A call that does not wait ends, whatever other processes do, stopped at any instruction or malicious: it polls no word in a loop that
+/// another process could keep up. Beside an honest writer, wherever that is stopped, `try_recv_into` takes at most 1,000
+/// instructions; if it is lapped meanwhile, wherever it is stopped itself, at most 4,000 on a ring of 16 blocks. (Of a build that is
+/// hardly optimised, with small copies and without system calls: `tests/kill_points` counts them one by one.) A hostile
+/// writer can have it look for a place to go on 512 times, at 3 words for each [block](Options::blocks). Joins and
+/// [`lag`](Self::lag) walk at most a lap of headers besides.
 ///
 /// # Closing
 /// When the writer closes the ring, or is dropped, readers get `Closed` after the last record.
@@ -216,7 +235,11 @@ impl Reader {
             match self.try_recv() {
                 Ok(record) => records.push(record),
                 Err(TryRecvError::Lagged(lost)) => {
-                    self.core.owe(lost);
+                    self.core.owe(Stop::Lagged(lost));
+                    break;
+                }
+                Err(TryRecvError::Evicted { lost }) => {
+                    self.core.owe(Stop::Evicted { lost });
                     break;
                 }
                 Err(_) => break,
@@ -257,7 +280,8 @@ impl Reader {
         self.core.sequence()
     }
 
-    /// Does this reader hold the writer back rather than miss a record?
+    /// Does this reader hold the writer back rather than miss a record? No more once it was evicted, until it
+    /// [rejoins](Self::rejoin).
     #[must_use]
     pub fn is_lossless(&self) -> bool {
         self.core.is_lossless()
@@ -287,6 +311,20 @@ impl Reader {
     /// [`OpenError`].
     pub fn resubscribe(&self) -> Result<Reader, OpenError> {
         self.options.clone().start(Start::Newest).attach(Arc::clone(&self.shared))
+    }
+
+    /// Makes a reader that was evicted lossless again, from its next record on. Answers how many records that cost: 0, unless the
+    /// writer was about to overwrite the next one; then it goes on where a lapped reader does. (So it does with a lossy
+    /// reader that is counted.) Takes its place in its own slot, so none has to be free.
+    ///
+    /// # Errors
+    /// [`OpenError`]: [`Busy`](OpenError::Busy) if the writer outran every attempt, [`Corrupt`](OpenError::Corrupt) if the reader is
+    /// poisoned, [`NoFreeSlot`](OpenError::NoFreeSlot) for a lossy reader without a slot,
+    /// [`Inherited`](OpenError::Inherited) in a forked child. It is what it was before.
+    pub fn rejoin(&mut self) -> Result<u64, OpenError> {
+        let slots = self.core.geometry().reader_slots;
+        let rejoined = self.mine().ok_or(OpenError::Inherited)?.rejoin();
+        rejoined.map_err(|error| self.options.refused(error, slots))
     }
 
     // ---- waiting ----
@@ -380,7 +418,7 @@ fn own(core: &mut Core) -> Result<Record, TryRecvError> {
     })?;
     if read.len != len {
         // A record that was whole does not change before it is released, or is lost: only a hostile writer comes here.
-        return Err(TryRecvError::Corrupt { position: core.position(), header: read.len as u64 + 1 });
+        return Err(core.condemn(Geometry::data_header(read.len)).into());
     }
     core.release(read.next());
     Ok(Record { sequence: read.sequence, payload })
@@ -417,7 +455,7 @@ pub(super) fn forever(error: RecvTimeoutError) -> RecvError {
         RecvTimeoutError::Closed => RecvError::Closed,
         RecvTimeoutError::WriterDied => RecvError::WriterDied,
         RecvTimeoutError::Inherited => RecvError::Inherited,
-        RecvTimeoutError::Evicted => RecvError::Evicted,
+        RecvTimeoutError::Evicted { lost } => RecvError::Evicted { lost },
         RecvTimeoutError::TooSmall { needed } => RecvError::TooSmall { needed },
         RecvTimeoutError::Invalid { sequence, len } => RecvError::Invalid { sequence, len },
         RecvTimeoutError::NotBorrowable => RecvError::NotBorrowable,

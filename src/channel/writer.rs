@@ -36,6 +36,8 @@ pub struct Writer {
     _lease: Option<Lock>,
     pace: Pace,
     patience: Patience,
+    /// There has been a reader: what [`Options::need_readers`] waits for.
+    had_readers: bool,
     /// The process's generation when this was made: a forked child neither closes the ring nor removes its name.
     born: usize,
     not_sync: PhantomData<std::cell::Cell<()>>,
@@ -70,7 +72,8 @@ impl Writer {
         patience: Patience,
     ) -> Writer {
         let born = fork::watch();
-        Writer { core, shared, cleanup, _lease: lease, pace, patience, born, not_sync: PhantomData }
+        let (had_readers, not_sync) = (false, PhantomData);
+        Writer { core, shared, cleanup, _lease: lease, pace, patience, had_readers, born, not_sync }
     }
 
     /// The core, unless this process is a forked child that inherited it: the lease is its parent's.
@@ -111,16 +114,36 @@ impl Writer {
     #[inline(never)]
     fn publish_slowly(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
         let mut published = self.mine().ok_or(TryPublishError::Inherited)?.try_publish(payload);
-        if published == Err(Refused::Full) && self.is_helped() {
+        while let Err(refused) = published
+            && self.is_helped(refused)
+        {
             published = self.core.try_publish(payload);
         }
         published.map_err(|refused| self.refused(refused, payload.len()))
     }
 
-    /// There was no room: is there some now that a dead or stalled reader is out of the way? For whoever only tries.
+    /// It was refused: is it time for another attempt, because a dead or stalled reader is out of the way now, or because somebody
+    /// reads? For whoever only tries. Not more often than once a millisecond and once a block, so a loop over this ends.
     #[cold]
-    fn is_helped(&mut self) -> bool {
-        self.patience.glance(&mut self.core, self.shared.lives.as_ref())
+    fn is_helped(&mut self, refused: Refused) -> bool {
+        match refused {
+            Refused::Full => self.patience.glance(&mut self.core, self.shared.lives.as_ref()),
+            Refused::RollCall => self.somebody_reads(),
+            _ => false,
+        }
+    }
+
+    /// Does somebody read, or has nobody come yet? One load and, where deaths are seen, one system call for each slot that is taken.
+    fn somebody_reads(&mut self) -> bool {
+        self.had_readers |= self.core.take_leaves() || self.core.reader_count() > 0;
+        if let Some(lives) = &self.shared.lives {
+            self.core.reap_all(|slot| lives.lock_dead_slot(slot));
+        }
+        let goes_on = !self.had_readers || self.core.reader_count() > 0;
+        if goes_on {
+            self.core.roll_called();
+        }
+        goes_on
     }
 
     /// As [`publish`](Self::publish), for a limited time.
@@ -185,7 +208,9 @@ impl Writer {
     #[inline]
     fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
         let mut reserved = self.mine().ok_or(TryPublishError::Inherited)?.reserve(len);
-        if matches!(reserved, Err(Refused::Full)) && self.is_helped() {
+        while let Err(refused) = reserved
+            && self.is_helped(refused)
+        {
             reserved = self.core.reserve(len);
         }
         reserved.map_err(|refused| self.refused(refused, len))
@@ -231,8 +256,7 @@ impl Writer {
         let mut count = 0;
         let counted = records.into_iter().inspect(|_| count += 1);
         let helped = |writer: &mut Writer, error, _| {
-            // Not more often than once a millisecond, so this ends.
-            if error == TryPublishError::Full && writer.is_helped() { Ok(()) } else { Err(error) }
+            if error == TryPublishError::Full && writer.is_helped(Refused::Full) { Ok(()) } else { Err(error) }
         };
         match self.batch(counted, helped) {
             Ok(count) => Ok(count),
@@ -262,6 +286,7 @@ impl Writer {
             loop {
                 match flush.0.core.stage(payload) {
                     Ok(_) => break,
+                    Err(Refused::RollCall) if flush.0.somebody_reads() => {}
                     Err(refused) => {
                         let error = flush.0.refused(refused, payload.len());
                         wait(flush.0, error, payload.len())?;
@@ -362,6 +387,11 @@ impl Writer {
             Refused::Exhausted => TryPublishError::Exhausted,
             Refused::Closed => TryPublishError::Closed,
             Refused::Fenced => TryPublishError::Fenced,
+            Refused::Corrupt => {
+                let (expected, found) = self.core.found_epoch();
+                TryPublishError::Corrupt { expected, found: found.unwrap_or(expected) }
+            }
+            Refused::RollCall => TryPublishError::NoReaders,
         }
     }
 
@@ -409,7 +439,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.close();
-        if let Some(cleanup) = self.cleanup.take() {
+        if let Some(cleanup) = self.cleanup.take()
+            && !self.core.has_successor()
+        {
             cleanup.run();
         }
     }
@@ -422,6 +454,8 @@ fn forever(error: PublishTimeoutError) -> PublishError {
         PublishTimeoutError::Exhausted => PublishError::Exhausted,
         PublishTimeoutError::Closed => PublishError::Closed,
         PublishTimeoutError::Fenced => PublishError::Fenced,
+        PublishTimeoutError::Corrupt { expected, found } => PublishError::Corrupt { expected, found },
+        PublishTimeoutError::NoReaders => PublishError::NoReaders,
         PublishTimeoutError::Inherited => PublishError::Inherited,
         // Without a deadline there is no timeout.
         PublishTimeoutError::Timeout => unreachable!("no deadline was set"),

@@ -25,6 +25,17 @@ pub enum TryPublishError {
     /// Another writer has taken the ring over. Final: this one is done.
     #[error("another writer has taken this ring over: stop publishing here")]
     Fenced,
+    /// The ring's count of its writers is what no successor leaves there. Final: create the ring again.
+    #[error("the ring is damaged: it counts {found:#x} take-overs, not {expected:#x}; create it again")]
+    Corrupt {
+        /// This writer's own count.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// All readers have left, or died: only with [`need_readers`](crate::Options::need_readers). Try again when another has come.
+    #[error("all readers have left: stop publishing, or wait for other readers")]
+    NoReaders,
     /// This process is a forked child, and the handle its parent's.
     #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
     Inherited,
@@ -51,6 +62,17 @@ pub enum PublishError {
     /// Another writer has taken the ring over. Final: this one is done.
     #[error("another writer has taken this ring over: stop publishing here")]
     Fenced,
+    /// The ring's count of its writers is what no successor leaves there. Final: create the ring again.
+    #[error("the ring is damaged: it counts {found:#x} take-overs, not {expected:#x}; create it again")]
+    Corrupt {
+        /// This writer's own count.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// All readers have left, or died: only with [`need_readers`](crate::Options::need_readers). Try again when another has come.
+    #[error("all readers have left: stop publishing, or wait for other readers")]
+    NoReaders,
     /// This process is a forked child, and the handle its parent's.
     #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
     Inherited,
@@ -80,6 +102,17 @@ pub enum PublishTimeoutError {
     /// Another writer has taken the ring over. Final: this one is done.
     #[error("another writer has taken this ring over: stop publishing here")]
     Fenced,
+    /// The ring's count of its writers is what no successor leaves there. Final: create the ring again.
+    #[error("the ring is damaged: it counts {found:#x} take-overs, not {expected:#x}; create it again")]
+    Corrupt {
+        /// This writer's own count.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// All readers have left, or died: only with [`need_readers`](crate::Options::need_readers). Try again when another has come.
+    #[error("all readers have left: stop publishing, or wait for other readers")]
+    NoReaders,
     /// This process is a forked child, and the handle its parent's.
     #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
     Inherited,
@@ -95,6 +128,8 @@ impl From<TryPublishError> for PublishTimeoutError {
             TryPublishError::TooLarge { len, max } => PublishTimeoutError::TooLarge { len, max },
             TryPublishError::Closed => PublishTimeoutError::Closed,
             TryPublishError::Fenced => PublishTimeoutError::Fenced,
+            TryPublishError::Corrupt { expected, found } => PublishTimeoutError::Corrupt { expected, found },
+            TryPublishError::NoReaders => PublishTimeoutError::NoReaders,
             TryPublishError::Inherited => PublishTimeoutError::Inherited,
             TryPublishError::Exhausted => PublishTimeoutError::Exhausted,
         }
@@ -133,9 +168,15 @@ pub enum TryRecvError {
     /// This process is a forked child, and the handle its parent's.
     #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
     Inherited,
-    /// The writer went on without this lossless reader. Final: open a new reader.
-    #[error("evicted: the writer went on without this reader; open a new one")]
-    Evicted,
+    /// The writer went on without this lossless reader, which had stalled: so many records were overwritten unread. It is a lossy
+    /// reader from now on: the next call reads behind them. [`rejoin`](crate::Reader::rejoin) makes it lossless again.
+    #[error(
+        "evicted: the writer went on without this reader, which lost {lost} records; receive again to go on behind them as a lossy reader, or rejoin first"
+    )]
+    Evicted {
+        /// Records lost, exactly.
+        lost: u64,
+    },
     /// The buffer is too short. The record is still there: call again with a larger one.
     #[error("the record has {needed} bytes, more than the buffer; call again with a larger one")]
     TooSmall {
@@ -153,7 +194,7 @@ pub enum TryRecvError {
     /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
     #[error("records of this ring cannot be borrowed safely; copy them out")]
     NotBorrowable,
-    /// The segment is damaged. Final: create the ring again.
+    /// The segment is damaged. Final: every later call says the same. Create the ring again.
     #[error("the ring is damaged: {header:#x} at position {position} cannot begin a record; create it again")]
     Corrupt {
         /// Where.
@@ -180,9 +221,15 @@ pub enum RecvError {
     /// This process is a forked child, and the handle its parent's.
     #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
     Inherited,
-    /// The writer went on without this lossless reader. Final: open a new reader.
-    #[error("evicted: the writer went on without this reader; open a new one")]
-    Evicted,
+    /// The writer went on without this lossless reader, which had stalled: so many records were overwritten unread. It is a lossy
+    /// reader from now on: the next call reads behind them. [`rejoin`](crate::Reader::rejoin) makes it lossless again.
+    #[error(
+        "evicted: the writer went on without this reader, which lost {lost} records; receive again to go on behind them as a lossy reader, or rejoin first"
+    )]
+    Evicted {
+        /// Records lost, exactly.
+        lost: u64,
+    },
     /// The buffer is too short. The record is still there: call again with a larger one.
     #[error("the record has {needed} bytes, more than the buffer; call again with a larger one")]
     TooSmall {
@@ -200,7 +247,7 @@ pub enum RecvError {
     /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
     #[error("records of this ring cannot be borrowed safely; copy them out")]
     NotBorrowable,
-    /// The segment is damaged. Final: create the ring again.
+    /// The segment is damaged. Final: every later call says the same. Create the ring again.
     #[error("the ring is damaged: {header:#x} at position {position} cannot begin a record; create it again")]
     Corrupt {
         /// Where.
@@ -230,9 +277,15 @@ pub enum RecvTimeoutError {
     /// This process is a forked child, and the handle its parent's.
     #[error("a forked child cannot use a handle that it inherited: open the ring, or join it, in the child")]
     Inherited,
-    /// The writer went on without this lossless reader. Final: open a new reader.
-    #[error("evicted: the writer went on without this reader; open a new one")]
-    Evicted,
+    /// The writer went on without this lossless reader, which had stalled: so many records were overwritten unread. It is a lossy
+    /// reader from now on: the next call reads behind them. [`rejoin`](crate::Reader::rejoin) makes it lossless again.
+    #[error(
+        "evicted: the writer went on without this reader, which lost {lost} records; receive again to go on behind them as a lossy reader, or rejoin first"
+    )]
+    Evicted {
+        /// Records lost, exactly.
+        lost: u64,
+    },
     /// The buffer is too short. The record is still there: call again with a larger one.
     #[error("the record has {needed} bytes, more than the buffer; call again with a larger one")]
     TooSmall {
@@ -250,7 +303,7 @@ pub enum RecvTimeoutError {
     /// Records of this ring cannot be lent safely: see [trust](crate#trust). Copy them out.
     #[error("records of this ring cannot be borrowed safely; copy them out")]
     NotBorrowable,
-    /// The segment is damaged. Final: create the ring again.
+    /// The segment is damaged. Final: every later call says the same. Create the ring again.
     #[error("the ring is damaged: {header:#x} at position {position} cannot begin a record; create it again")]
     Corrupt {
         /// Where.
@@ -268,7 +321,7 @@ impl From<TryRecvError> for RecvTimeoutError {
             TryRecvError::Closed => RecvTimeoutError::Closed,
             TryRecvError::WriterDied => RecvTimeoutError::WriterDied,
             TryRecvError::Inherited => RecvTimeoutError::Inherited,
-            TryRecvError::Evicted => RecvTimeoutError::Evicted,
+            TryRecvError::Evicted { lost } => RecvTimeoutError::Evicted { lost },
             TryRecvError::TooSmall { needed } => RecvTimeoutError::TooSmall { needed },
             TryRecvError::Invalid { sequence, len } => RecvTimeoutError::Invalid { sequence, len },
             TryRecvError::NotBorrowable => RecvTimeoutError::NotBorrowable,
@@ -283,7 +336,7 @@ impl From<Stop> for TryRecvError {
             Stop::Empty => TryRecvError::Empty,
             Stop::Lagged(n) => TryRecvError::Lagged(n),
             Stop::Closed => TryRecvError::Closed,
-            Stop::Evicted => TryRecvError::Evicted,
+            Stop::Evicted { lost } => TryRecvError::Evicted { lost },
             Stop::Corrupt { position, header } => TryRecvError::Corrupt { position, header },
         }
     }
@@ -298,7 +351,6 @@ impl TryRecvError {
                 | TryRecvError::Closed
                 | TryRecvError::WriterDied
                 | TryRecvError::Inherited
-                | TryRecvError::Evicted
                 | TryRecvError::Corrupt { .. }
         )
     }
@@ -307,13 +359,6 @@ impl TryRecvError {
 impl RecvError {
     /// Does an iteration end with this? The next receive would say the same.
     pub(crate) fn ends(&self) -> bool {
-        matches!(
-            self,
-            RecvError::Closed
-                | RecvError::WriterDied
-                | RecvError::Inherited
-                | RecvError::Evicted
-                | RecvError::Corrupt { .. }
-        )
+        matches!(self, RecvError::Closed | RecvError::WriterDied | RecvError::Inherited | RecvError::Corrupt { .. })
     }
 }

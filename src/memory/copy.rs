@@ -4,7 +4,8 @@
 //! larger copies go through assembly that refines this loop: relaxed accesses need no order among each other, and
 //! processors copy aligned 8-byte pieces whole (by all observation; the manuals promise it for plain loads and stores). The
 //! protocol does not depend on it: a copy that raced with the writer is void, torn words and all. The assembly is
-//! off under Miri and the sanitizers, which cannot see through it (`--cfg shmcast_portable` switches it off by hand).
+//! off under Miri and the fuzzer. Under the sanitizers, which cannot see through it either, switch it off by hand:
+//! `--cfg shmcast_portable`.
 
 // The cells are laid over shared words here, as in the parent module.
 #[allow(clippy::disallowed_types)]

@@ -240,9 +240,14 @@ impl<M: Memory> Reader<M> {
             Start::Oldest | Start::Middle => return Ok(()),
         };
         let most = self.geometry().capacity / self.geometry().alignment + 1;
+        let skips = self.skips;
         for _ in 0..=most {
             if self.sequence >= target {
                 return Ok(());
+            }
+            if self.skips.wrapping_sub(skips) > MAX_RESTARTS {
+                // Each of them is a look at all checkpoints.
+                break;
             }
             match self.read(|_, _, _| ()) {
                 Ok(read) => self.release(read.next()),
@@ -251,10 +256,42 @@ impl<M: Memory> Reader<M> {
                 Err(Stop::Lagged(_)) if start == Start::Newest => {}
                 Err(Stop::Lagged(_)) => return Err(JoinError::SequenceGone { oldest: self.sequence }),
                 Err(Stop::Corrupt { position, header }) => return Err(JoinError::Corrupt { position, header }),
-                Err(Stop::Evicted) => return Err(JoinError::Busy),
+                Err(Stop::Evicted { .. }) => return Err(JoinError::Busy),
             }
         }
         Err(JoinError::Busy)
+    }
+
+    /// Makes a reader that has a slot lossless from the next record on: one that was evicted, most of all. Answers how many
+    /// records were lost by it: none, unless the writer is about to overwrite the next one; then it goes on where a
+    /// lapped reader does. Loops a bounded number of times.
+    ///
+    /// # Errors
+    /// [`JoinError`]; it is as lossy as before.
+    pub fn rejoin(&mut self) -> Result<u64, JoinError> {
+        let corrupt = |stop| match stop {
+            Stop::Corrupt { position, header } => JoinError::Corrupt { position, header },
+            _ => JoinError::Busy,
+        };
+        if let Some(poison) = self.poison() {
+            return Err(corrupt(poison));
+        }
+        let (Some(registry), Some(slot)) = (&self.registry, self.slot) else { return Err(JoinError::NoFreeSlot) };
+        if self.is_lossless() {
+            return Ok(0);
+        }
+        let here = Boundary { position: self.position, sequence: self.sequence };
+        let mut lost = 0;
+        if !hold_at(&self.ring, registry, slot, here) {
+            let Some(boundary) = hold(&self.ring, registry, slot, self.resume()) else {
+                registry.be_present(slot);
+                self.notify_writer();
+                return Err(JoinError::Busy);
+            };
+            lost = self.skip_to(boundary).map_err(corrupt)?;
+        }
+        self.be_lossless();
+        Ok(lost)
     }
 }
 
@@ -264,18 +301,23 @@ fn hold<M: Memory>(ring: &Ring<M>, registry: &Registry<M>, slot: u64, start: Sta
     for _ in 0..MAX_RESTARTS {
         // Relaxed: a first guess, judged below.
         let announced = ring.memory.load(ring.layout.announced(), Relaxed, Site::JoinAnnouncedLook);
-        if let Some(boundary) = pick(ring, start, announced) {
-            registry.activate(slot, boundary.position);
-            // SeqCst (P3): pairs with `AnnounceFence`. Either the writer's scan sees this slot, or this load sees where
-            // the writer means to go.
-            ring.memory.fence(SeqCst, Site::JoinFence);
-            // Relaxed: ordered by the fence.
-            let announced = ring.memory.load(ring.layout.announced(), Relaxed, Site::JoinAnnouncedLook);
-            if is_valid(ring, boundary, announced) {
-                return Some(boundary);
-            }
+        if let Some(boundary) = pick(ring, start, announced)
+            && hold_at(ring, registry, slot, boundary)
+        {
+            return Some(boundary);
         }
         ring.memory.pause();
     }
     None
+}
+
+/// One attempt of that. False: the writer may have passed the boundary, and the slot still says so.
+fn hold_at<M: Memory>(ring: &Ring<M>, registry: &Registry<M>, slot: u64, boundary: Boundary) -> bool {
+    registry.activate(slot, boundary.position);
+    // SeqCst (P3): pairs with `AnnounceFence`. Either the writer's scan sees this slot, or this load sees where
+    // the writer means to go.
+    ring.memory.fence(SeqCst, Site::JoinFence);
+    // Relaxed: ordered by the fence.
+    let announced = ring.memory.load(ring.layout.announced(), Relaxed, Site::JoinAnnouncedLook);
+    is_valid(ring, boundary, announced)
 }

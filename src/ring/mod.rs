@@ -40,7 +40,7 @@
 //! | I3 exact loss | a lossy reader is told exactly how many records it missed | `Reader::lapped` | `lap` |
 //! | I4 no lost wakeup | a record, or room, wakes whoever sleeps for it | `notify` | `notify` |
 //! | I5 crash | nothing committed is lost, the others go on | order of the stores; [`Writer::take_over`]; slices | `crash`, `take_over` |
-//! | I6 hostile peers | no undefined behaviour, no endless loop, no panic | [`layout`](crate::layout), bounded loops | fuzz `attach`, `ops_vs_model` |
+//! | I6 hostile peers | no undefined behaviour, no endless loop, no panic | [`layout`](crate::layout), bounded loops | fuzz `attach`, `hostile_reads`, `hostile_registry`; `tests/hostile` |
 //! | I7 flat | publish costs the same with any number of readers | no read but one flag on the fast path | `counts` |
 //! | I8 quiet | no system call without a sleeper, a sleeper costs nothing | `notify` | `counts`, `idle` |
 //!
@@ -71,6 +71,12 @@
 //! * An eviction passes over *the cursor that was seen*, so that a reader that reads on is not meant, and all who stall at one
 //!   place are: they have stood there as long as the first. Nobody can join there, because what is announced lies beyond
 //!   its reach.
+//! * An evicted reader is a lossy one from then on, in its own slot, which says PRESENT: so its loss is as exact as any other, it holds
+//!   nobody, and it can come back by the very steps of a join (P3) when it likes.
+//! * A word of the ring that no writer leaves there poisons who finds it; a word of the registry that no reader leaves there poisons
+//!   nobody: else whoever can write the registry could stop the writer, not only hold it up.
+//! * A reader that leaves tells the writer by the flag that says that somebody sleeps, if the writer has asked for it: no other word
+//!   is looked at with every record.
 //! * Where the writer may evict, a reader stores its cursor with every record, so that the writer sees it read on; elsewhere once
 //!   per eighth of the ring.
 //! * `announced` and `limit` are stored only when they change. A writer that waits for room runs its slow path again and again,

@@ -42,6 +42,7 @@ impl<M: Memory> Writer<M> {
         // Release (P8): pairs with `WakeSeen`.
         self.ring.memory.store(self.ring.layout.wake(), self.wake, Release, Site::WakeBump);
         self.ring.memory.wake(self.ring.layout.wake(), Site::WakeReaders);
+        self.hear_of_leaves();
     }
 
     /// Sleeps for a slice at most, unless `ready` holds once everybody can see that the writer is about to sleep. True if

@@ -2,18 +2,25 @@
 //!
 //! ```text
 //!   header at position ──▶ copy what it says, clamped ──▶ fence ──▶ limit still allows it? ──▶ yes: judge the header
-//!                                                                        └─ no: all void
-//!                                                                            lossless ▶ Evicted
-//!                                                                            lossy    ▶ Lagged(n), on from a checkpoint
+//!                                                                        └─ no: all void, on from a checkpoint
+//!                                                                            lossless ▶ Evicted { lost }, lossy from now on
+//!                                                                            lossy    ▶ Lagged(n)
 //! ```
 //! A reader that is lapped sees arbitrary bytes as a header: so the header says how much to copy, within bounds, and is
-//! judged only when `limit` has shown that it was one.
+//! judged only when `limit` has shown that it was one. One that was and cannot be poisons the reader: it says `Corrupt` from
+//! then on, whatever it is asked, and holds the writer back no more.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::{Boundary, MAX_RESTARTS, Registry, Ring, Site, Start, join};
-use crate::layout::{DataArea, Geometry, Header};
+use super::{Boundary, Registry, Ring, Site, Start, join};
+use crate::layout::{DataArea, Geometry};
 use crate::memory::{Barrier, Memory, Word};
+
+mod ends;
+
+/// Looks of one read: a pad, a skip over nothing but a pad, a pad once more and a close leave some over. What takes more turns is no
+/// honest ring; there is nothing in it, then.
+const MAX_TURNS: u32 = 8;
 
 /// A kept header that no record can have: sends the next read to the cold path.
 const DETOUR: u64 = u64::MAX;
@@ -27,8 +34,11 @@ pub enum Stop {
     Lagged(u64),
     /// The writer has closed the ring, and everything is read.
     Closed,
-    /// The writer went on without this lossless reader. Final.
-    Evicted,
+    /// The writer went on without this lossless reader, which is a lossy one from now on, behind what it lost.
+    Evicted {
+        /// This many records were overwritten before it came to them.
+        lost: u64,
+    },
     /// The words at this position cannot be a record: the segment is damaged. Final.
     Corrupt {
         /// Where.
@@ -157,7 +167,9 @@ pub struct Reader<M: Memory> {
     /// So far the position runs ahead of the cursor within a stream: 0 where the writer may evict who stalls.
     stride: u64,
     /// A loss that was found and is yet to be told.
-    owed: u64,
+    owed: Option<Stop>,
+    /// How often it went on from a checkpoint, for those who have had enough of it.
+    pub(super) skips: u32,
     ended: Option<Stop>,
 }
 
@@ -172,7 +184,7 @@ impl<M: Memory> Reader<M> {
         start: Boundary,
     ) -> Self {
         let Boundary { position, sequence } = start;
-        let (header, peeks, cursor, owed, ended, resume) = (0, lossless, position, 0, None, Start::Middle);
+        let (header, peeks, cursor, owed, ended, resume) = (0, lossless, position, None, None, Start::Middle);
         let Geometry { capacity, may_evict, .. } = ring.layout.geometry;
         let stride = if may_evict { 0 } else { capacity / 8 };
         let data = ring.layout.data();
@@ -194,6 +206,7 @@ impl<M: Memory> Reader<M> {
             cursor,
             stride,
             owed,
+            skips: 0,
             ended,
         }
     }
@@ -211,7 +224,7 @@ impl<M: Memory> Reader<M> {
     /// [`Stop`].
     #[inline]
     pub fn read<T>(&mut self, mut copy: impl FnMut(&M, Word, usize) -> T) -> Result<Read<T>, Stop> {
-        for _ in 0..MAX_RESTARTS {
+        for _ in 0..MAX_TURNS {
             if let Some(read) = self.look_with(&mut copy) {
                 return Ok(read);
             }
@@ -435,124 +448,14 @@ impl<M: Memory> Reader<M> {
         self.notify_writer();
     }
 
-    /// The cold part of [`read`](Self::read): what stands at the position is no whole record. Why? `Ok`: look again.
-    #[cold]
-    #[inline(never)]
-    fn settle(&mut self) -> Result<(), Stop> {
-        if let Some(stop) = self.ended {
-            return Err(stop);
-        }
-        if self.owed > 0 {
-            self.header = 0;
-            return Err(Stop::Lagged(core::mem::take(&mut self.owed)));
-        }
-        if !self.still_whole(self.position) {
-            return self.lapped();
-        }
-        match self.ring.layout.data().read_header(self.header, self.position) {
-            // Cannot come true: `limit` only grows, so what is whole now was whole before.
-            Header::Data { .. } => Ok(()),
-            Header::Pad { size } => {
-                self.go_to(self.position + size);
-                self.header = 0;
-                Ok(())
-            }
-            Header::Impossible => {
-                let (position, header) = (self.position, self.header);
-                Err(self.end(Stop::Corrupt { position, header }))
-            }
-            Header::Empty => {
-                self.peeks = false;
-                // It may have come here over a pad.
-                self.settle_cursor();
-                self.closed_or_empty()
-            }
-        }
-    }
-
-    /// `closed` is loaded BEFORE the header that is found empty: whatever was committed before the close is received.
-    fn closed_or_empty(&mut self) -> Result<(), Stop> {
-        let Ring { memory, layout } = &self.ring;
-        // Acquire (P11): pairs with `Close`.
-        if memory.load(layout.closed(), Acquire, Site::ClosedLook) == 0 {
-            return Err(Stop::Empty);
-        }
-        // Acquire (P1): as `Header`.
-        self.header = memory.load(self.at, Acquire, Site::HeaderAfterClosed);
-        if self.header != 0 {
-            return Ok(());
-        }
-        if self.still_whole(self.position) { Err(Stop::Closed) } else { self.lapped() }
-    }
-
-    /// The writer has overwritten what this reader wanted.
-    fn lapped(&mut self) -> Result<(), Stop> {
-        if self.lossless {
-            return Err(self.end(Stop::Evicted));
-        }
-        self.header = 0;
-        let Some(Boundary { position, sequence }) = join::find(&self.ring, self.resume) else {
-            // The writer outran every look. The next call tries again.
-            return Err(Stop::Empty);
-        };
-        let lost = sequence.wrapping_sub(self.sequence);
-        if position <= self.position || lost > position - self.position {
-            // A boundary that is still valid lies behind one that is not, and no further in records than in bytes.
-            return Err(self.end(Stop::Corrupt { position, header: 0 }));
-        }
-        self.sequence = sequence;
-        self.go_to(position);
-        // I3: exactly. None if only a pad was overwritten.
-        if lost == 0 { Ok(()) } else { Err(Stop::Lagged(lost)) }
-    }
-
-    fn end(&mut self, stop: Stop) -> Stop {
-        self.ended = Some(stop);
-        self.header = DETOUR;
-        stop
-    }
-
-    /// Makes the next read tell a loss again: for a caller that had records to hand out first.
-    pub fn owe(&mut self, lost: u64) {
-        self.owed = lost;
-        self.header = DETOUR;
-    }
-
-    /// Asked of a ring that was found empty: did its writer die, with everything read? `is_dead` asks whether there is none.
-    /// False also for one that has closed, and for one that has a successor.
-    pub fn outlives_writer(&mut self, mut is_dead: impl FnMut() -> bool) -> bool {
-        // Acquire, both: pairs with `EpochStore`; the successor's reopening.
-        let epoch = |reader: &Self| reader.ring.memory.load(reader.ring.layout.epoch(), Acquire, Site::EpochLook);
-        let before = epoch(self);
-        // What the dead one published, or that it closed, is there by now. But a successor may come any time, and opens what
-        // was closed: so once more.
-        is_dead() && self.is_dry() && is_dead() && epoch(self) == before
-    }
-
-    /// Is there nothing to read, and nothing to tell? A loss that this finds is told by the next read.
-    fn is_dry(&mut self) -> bool {
-        match self.read(|_, _, _| ()) {
-            Err(Stop::Lagged(lost)) => {
-                self.owe(lost);
-                false
-            }
-            found => matches!(found, Err(Stop::Empty)),
-        }
-    }
-
-    /// Gives the slot back. The reader is done; called on drop by whoever owns it, but not in a forked child.
-    pub fn leave(&mut self) {
-        if let (Some(registry), Some(slot)) = (&self.registry, self.slot.take()) {
-            registry.leave(slot);
-            self.notify_writer();
-        }
-        self.ended.get_or_insert(Stop::Closed);
-        self.header = DETOUR;
-    }
-
     /// Where a lossy reader goes on after it was lapped; [`Start::Middle`] unless set.
     pub fn set_resume(&mut self, resume: Start) {
         self.resume = resume;
+    }
+
+    /// Where it would.
+    pub(super) fn resume(&self) -> Start {
+        self.resume
     }
 
     /// The sizes.

@@ -2,10 +2,11 @@
 //! hold `limit` back, never push it.
 //!
 //! ```text
-//!            claim             activate                    
+//!            claim             activate
 //!    FREE ──────────▶ JOINING ──────────▶ LOSSLESS ──┐      lossless readers take slots from the bottom up, lossy ones
-//!     ▲                  │                           │      from the top down, so that the writer's scan, which ends at
-//!     │                  └──────────────▶ PRESENT ───┤      the lossless high-water mark, does not meet the lossy ones
+//!     ▲                  │        evicted │ ▲ rejoin │      from the top down, so that the writer's scan, which ends at
+//!     │                  │                ▼ │        │      the lossless high-water mark, does not meet the lossy ones
+//!     │                  └──────────────▶ PRESENT ───┤
 //!     └──────────────────── leave ───────────────────┘
 //! ```
 //! A slot belongs to whoever holds its lock, where there are locks: the kernel drops them when a process dies, and only then
@@ -17,6 +18,9 @@ use super::Site;
 use crate::layout::RegistryLayout;
 use crate::layout::slot::{FREE, JOINING, LOSSLESS, PRESENT};
 use crate::memory::Memory;
+
+/// In `roll_call`: a reader has left since the writer asked to be told.
+const SOMEBODY_LEFT: u64 = 2;
 
 /// The lossless reader that holds the writer back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +146,29 @@ impl<M: Memory> Registry<M> {
     pub(super) fn leave(&self, index: u64) {
         // Release (P5, P12): the reader's loads are over, and so is its use of the slot.
         self.memory.store(self.layout.slot_state(index), FREE, Release, Site::LeaveState);
+    }
+
+    /// After a reader left: has the writer asked to hear of it? Then it looks who is left, at its next record but one.
+    pub(super) fn tell_of_leave(&self) {
+        let (memory, layout) = (&self.memory, &self.layout);
+        // Relaxed, all three: a hint. A writer that misses it looks a block later.
+        if memory.load(layout.roll_call(), Relaxed, Site::RollCallLook) != 0 {
+            memory.store(layout.roll_call(), SOMEBODY_LEFT, Relaxed, Site::RollCallTell);
+            // The one flag that the writer looks at anyway.
+            memory.store(layout.sleeping(), 1, Relaxed, Site::SleepingSet);
+        }
+    }
+
+    /// Says whether the writer wants to hear of readers that leave.
+    pub(super) fn heed_leaves(&self, heed: bool) {
+        // Relaxed: as in `tell_of_leave`.
+        self.memory.store(self.layout.roll_call(), u64::from(heed), Relaxed, Site::RollCallSet);
+    }
+
+    /// Has a reader left since the writer said that it wants to hear of it?
+    pub(super) fn somebody_left(&self) -> bool {
+        // Relaxed: as in `tell_of_leave`.
+        self.memory.load(self.layout.roll_call(), Relaxed, Site::RollCallLook) == SOMEBODY_LEFT
     }
 
     /// Notes the owner's process id in a slot, for people; never used for a decision.

@@ -156,6 +156,12 @@ sites! {
     LeaveState,
     /// Compare-exchange of a dead owner's slot to FREE.
     SlotReap,
+    /// The writer says whether it wants to hear of readers that leave.
+    RollCallSet,
+    /// A reader that leaves looks whether the writer wants to hear of it; the writer looks whether one has left.
+    RollCallLook,
+    /// A reader that leaves says so.
+    RollCallTell,
 
     // A successor takes the ring over.
     /// Load of `limit` and `announced` by a successor.

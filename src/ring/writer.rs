@@ -32,9 +32,28 @@ pub enum Refused {
     Exhausted,
     /// The ring was closed.
     Closed,
-    /// Another writer has taken the ring over.
+    /// Another writer has taken the ring over. Final.
     Fenced,
+    /// The ring's count of its writers is what no successor leaves there ([`Writer::found_epoch`]): the segment is damaged. Final.
+    Corrupt,
+    /// It is time to look whether anybody reads: see [`Writer::heed_readers`]. Whoever is asked for a record looks, and if so
+    /// calls [`Writer::roll_called`] and tries again.
+    RollCall,
 }
+
+/// Whether a writer looks who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RollCall {
+    /// It was not asked to.
+    Off,
+    /// It is time to.
+    Due,
+    /// Somebody was there; until a reader leaves or the block is full.
+    Done,
+}
+
+/// Successors that can come between two looks at the epoch. What is further ahead is none.
+const MAX_SUCCESSORS: u64 = u32::MAX as u64;
 
 /// Room for one record at the writer's position.
 #[derive(Debug)]
@@ -106,6 +125,9 @@ pub struct Writer<M> {
     blocker: Option<Blocker>,
     /// Leave this cursor out of the next scan.
     passed_over: Option<u64>,
+    roll_call: RollCall,
+    /// Another epoch than this writer's, once it was found: poisoned.
+    found_epoch: Option<u64>,
 }
 
 impl<M: Memory> Writer<M> {
@@ -135,6 +157,8 @@ impl<M: Memory> Writer<M> {
             epoch: 0,
             blocker: None,
             passed_over: None,
+            roll_call: RollCall::Off,
+            found_epoch: None,
             ring,
             registry,
         }
@@ -304,8 +328,13 @@ impl<M: Memory> Writer<M> {
 
     /// Closes the ring: readers get `Closed` once they have read everything. Wakes all, whether a flag is set or not.
     pub fn close(&mut self) {
-        self.flush();
         self.closed = true;
+        if self.is_cut_off() {
+            // The ring is its successor's, who goes on.
+            self.staged = None;
+            return;
+        }
+        self.flush();
         // An empty record has a size, too: from now on every reservation comes by `make_way`.
         self.clear_to = self.position;
         // Release (P11): pairs with `ClosedLook`; behind the last commit.
@@ -323,16 +352,21 @@ impl<M: Memory> Writer<M> {
     #[cold]
     #[inline(never)]
     fn make_way(&mut self, len: usize) -> Result<(), Refused> {
+        if self.found_epoch.is_some() {
+            self.staged = None;
+            return Err(self.cut_off());
+        }
         // A slow path must not stand over an uncommitted first record.
         self.flush();
         let data = self.ring.layout.data();
         if self.closed {
             return Err(Refused::Closed);
         }
-        // Relaxed: between honest processes the lease decides; this is for one that was cut off from its lease.
-        if self.ring.memory.load(self.ring.layout.epoch(), Relaxed, Site::EpochLook) != self.epoch {
-            self.clear_to = self.position;
-            return Err(Refused::Fenced);
+        if self.is_cut_off() {
+            return Err(self.cut_off());
+        }
+        if self.roll_call == RollCall::Due {
+            return Err(Refused::RollCall);
         }
         if len as u64 > data.max_payload() {
             return Err(Refused::TooLarge);
@@ -348,6 +382,11 @@ impl<M: Memory> Writer<M> {
         debug_assert!(total <= data.capacity(), "max_payload leaves room for pad and zero ahead");
         if self.position + total > self.limit {
             self.slow_path(total);
+            if self.roll_call == RollCall::Due {
+                // Also for a shorter record that would still fit.
+                self.clear_to = self.position;
+                return Err(Refused::RollCall);
+            }
             if self.position + total > self.limit {
                 return Err(Refused::Full);
             }
@@ -358,6 +397,75 @@ impl<M: Memory> Writer<M> {
         let end_of_lap = self.position + data.room_to_end(self.position);
         self.clear_to = end_of_lap.min(self.limit) - RECORD_HEADER_BYTES;
         Ok(())
+    }
+
+    /// Has this ring another writer by now? Final: also if the word is put right again.
+    pub fn is_cut_off(&mut self) -> bool {
+        if self.found_epoch.is_none() {
+            // Relaxed: between honest processes the lease decides; this is for one that was cut off from its lease.
+            let found = self.ring.memory.load(self.ring.layout.epoch(), Relaxed, Site::EpochLook);
+            self.found_epoch = (found != self.epoch).then_some(found);
+        }
+        if self.found_epoch.is_some() {
+            // From now on every reservation comes by `make_way`.
+            self.clear_to = self.position;
+        }
+        self.found_epoch.is_some()
+    }
+
+    /// By whom, or by what.
+    fn cut_off(&self) -> Refused {
+        if self.has_successor() { Refused::Fenced } else { Refused::Corrupt }
+    }
+
+    /// Was another writer found in its place?
+    pub fn has_successor(&self) -> bool {
+        self.found_epoch.is_some_and(|found| (1..=MAX_SUCCESSORS).contains(&found.wrapping_sub(self.epoch)))
+    }
+
+    /// This writer's epoch, and another one if that was found in its place.
+    pub fn found_epoch(&self) -> (u64, Option<u64>) {
+        (self.epoch, self.found_epoch)
+    }
+
+    /// From now on answers [`Refused::RollCall`] when it is time to look whether anybody reads: at first, for each block, and
+    /// for the record behind the first one that follows on a reader's leave.
+    pub fn heed_readers(&mut self, heed: bool) {
+        self.registry.heed_leaves(heed);
+        self.roll_call = if heed { RollCall::Due } else { RollCall::Off };
+        self.clear_to = self.position;
+    }
+
+    /// Somebody reads, or need not.
+    pub fn roll_called(&mut self) {
+        if self.roll_call == RollCall::Due {
+            self.roll_call = RollCall::Done;
+        }
+    }
+
+    /// Has a reader left since the last time that this was asked? One that died has not. Ask before counting who is there.
+    pub fn take_leaves(&mut self) -> bool {
+        let left = self.registry.somebody_left();
+        if left {
+            self.registry.heed_leaves(true);
+        }
+        left
+    }
+
+    /// After a wake, which may have been for one that left: it sets the same flag.
+    pub(super) fn hear_of_leaves(&mut self) {
+        if self.roll_call == RollCall::Done && self.registry.somebody_left() {
+            self.call_roll_again();
+        }
+    }
+
+    /// Somebody is there no more.
+    fn call_roll_again(&mut self) {
+        if self.roll_call == RollCall::Done {
+            self.roll_call = RollCall::Due;
+            // The next reservation comes by `make_way`.
+            self.clear_to = self.position;
+        }
     }
 
     /// Fills the rest of the data area and goes on at its start, AT ONCE: an abort, or a slow path, must not stand before
@@ -407,6 +515,9 @@ impl<M: Memory> Writer<M> {
         if here.position / block != self.checkpoint_block {
             self.checkpoint_block = here.position / block;
             cell::write(memory, layout.checkpoint_at(here.position), here);
+            if self.roll_call == RollCall::Done {
+                self.roll_call = RollCall::Due;
+            }
         }
     }
 
@@ -429,6 +540,7 @@ impl<M: Memory> Writer<M> {
 
     /// Frees the slot of a dead reader, whose lock the caller holds. False if it is free.
     pub fn reap(&mut self, slot: u64) -> bool {
+        self.call_roll_again();
         self.registry.reap(slot)
     }
 

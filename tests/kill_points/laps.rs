@@ -41,7 +41,8 @@ impl Kind {
     }
 
     fn options(self) -> Options {
-        let options = Options::new().capacity(CAPACITY).blocks(4).reader_slots(4).keep(true);
+        // As many blocks as by default: a reader that was lapped looks at each of their checkpoints.
+        let options = Options::new().capacity(CAPACITY).reader_slots(4).keep(true);
         let options = options.lossy(self != Kind::Lossless).wait_for_successor(true);
         if self == Kind::Lossless { options.stall_limit(Duration::ZERO) } else { options }
     }
@@ -69,7 +70,7 @@ pub(crate) fn play(path: &Path, page: &Page, kind: Kind) {
             }
             Err(TryRecvError::Lagged(lost)) => (LAGGED, lost),
             Err(TryRecvError::Empty) => (EMPTY, 0),
-            Err(TryRecvError::Evicted) => {
+            Err(TryRecvError::Evicted { .. }) => {
                 reader = open();
                 (EVICTED, 0)
             }

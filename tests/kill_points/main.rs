@@ -14,6 +14,7 @@
 //! takes minutes: `SHMCAST_KILL_POINTS=whole cargo test --test kill_points -- --show-output`.
 #![cfg(target_arch = "x86_64")] // Where the kernel steps in hardware; the protocol is the same elsewhere.
 
+mod beside;
 mod image;
 mod judge;
 mod laps;
@@ -58,6 +59,10 @@ fn a_child_plays_its_role() {
             stepper::trace_me();
             let [size, from] = [1, 3].map(|n| arguments[n].parse().expect("a number"));
             readers::play(path, &page, size, arguments[2] == "true", from);
+        }
+        "beside" => {
+            stepper::trace_me();
+            beside::play(path, arguments[1] == "lossy");
         }
         "lapped" => {
             stepper::trace_me();
@@ -188,8 +193,30 @@ fn a_reader_stopped_anywhere_while_it_is_lapped_gets_nothing_torn() {
     });
 }
 
-/// Instructions of one call that never waits, system calls not counted, on a ring of 4 blocks.
-const MOST_INSTRUCTIONS: u64 = 3_000;
+/// Both at once: a writer that is stopped wherever it changes a word, and a reader whose calls there are counted.
+#[test]
+fn a_reader_beside_a_writer_stopped_anywhere_ends_every_call() {
+    traced(1, "readers beside a stopped writer", || {
+        let mut all = beside::Beside::default();
+        for (size, alignment, audience, room, lossy) in [
+            (255, 8, Audience::Poller, 264, true),
+            (255, 8, Audience::Poller, 2560, false),
+            (64, 64, Audience::Sleeper, 64, false),
+            (MAX, 8, Audience::Poller, 2560, true),
+        ] {
+            all.add(beside::sweep(Scenario { size, alignment, audience, room, turn: 0 }, lossy)?);
+        }
+        assert!(all.records > 20 && all.empty > 20, "{all:?}");
+        assert!(all.instructions <= MOST_BESIDE, "{} instructions", all.instructions);
+        Ok(format!("{all:?}"))
+    });
+}
+
+/// Instructions of one call that never waits, on a ring of 16 blocks: what the docs of [`Reader`](shmcast::Reader) promise. Most of
+/// them are the look at all checkpoints of a reader that was lapped. (In this build, which is hardly optimised.)
+const MOST_INSTRUCTIONS: u64 = 4_000;
+/// Of one that is not lapped.
+const MOST_BESIDE: u64 = 1_000;
 
 #[test]
 fn real_kills_leave_what_the_images_say() {

@@ -47,17 +47,17 @@ impl Count {
 }
 
 /// A ring that is warmed up for a plan, and its readers.
-struct Stage {
-    place: Place,
+pub(crate) struct Stage {
+    pub(crate) place: Place,
     lossless: Option<Reader>,
     poller: ring::Reader<Counted>,
     counter: Counted,
-    image: Image,
-    live: Segments,
+    pub(crate) image: Image,
+    pub(crate) live: Segments,
 }
 
 impl Stage {
-    fn new(plan: &Plan) -> Stage {
+    pub(crate) fn new(plan: &Plan) -> Stage {
         let place = Place::new();
         let mut writer = plan.scenario.options().create_file(place.path()).expect("a small ring");
         let mut lossless = None;
@@ -104,14 +104,20 @@ pub(crate) struct Also<'a> {
     pub(crate) kill_at: Option<u64>,
 }
 
+/// A writer that plays a plan, before its first operation.
+pub(crate) fn start(plan: &Plan, path: &Path, words: &str) -> Result<Traced, String> {
+    let list: Vec<String> = plan.operations.iter().map(|(operation, _)| (*operation as u8).to_string()).collect();
+    let mut child = Traced::start("writer", &[path.to_str().expect("a name"), words, &list.join(" ")])?;
+    child.run_to_mark();
+    Ok(child)
+}
+
 /// Steps a child through a plan and judges every image.
 pub(crate) fn sweep(plan: &Plan, also: &mut Also) -> Result<Count, String> {
     let mut stage = Stage::new(plan);
     let path = stage.place.path();
     let words = plan.scenario.words();
-    let list: Vec<String> = plan.operations.iter().map(|(operation, _)| (*operation as u8).to_string()).collect();
-    let mut child = Traced::start("writer", &[path.to_str().expect("a name"), &words, &list.join(" ")])?;
-    child.run_to_mark();
+    let mut child = start(plan, &path, &words)?;
     let mut count = Count::default();
     let (mut last, mut operation) = (plan.warm as u64, u64::MAX);
     while child.step() {

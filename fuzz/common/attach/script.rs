@@ -127,7 +127,7 @@ scripts! {
 
 impl From {
     /// What it stands for.
-    pub(super) fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> Start {
         match *self {
             From::Oldest => Start::Oldest,
             From::Middle => Start::Middle,

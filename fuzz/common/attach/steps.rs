@@ -86,7 +86,7 @@ impl Bench {
             Step::Owe { reader, lost } => {
                 // As a batch does: a loss that was told, told again.
                 if let Some(index) = self.reader(reader).filter(|_| self.damage) {
-                    self.readers[index].reader.owe(u64::from(lost));
+                    self.readers[index].reader.owe(Stop::Lagged(u64::from(lost)));
                     self.read(index, true);
                 }
             }
@@ -140,16 +140,18 @@ impl Bench {
 
     fn published(&mut self, len: usize, answer: Result<u64, Refused>) {
         let most = self.made.0.geometry.max_payload() as usize;
-        assert_eq!(len > most && !self.closed, answer == Err(Refused::TooLarge));
-        assert_eq!(self.closed, answer == Err(Refused::Closed));
-        assert!(answer != Err(Refused::Fenced) || self.damage, "there is one writer");
+        let cut_off = matches!(answer, Err(Refused::Fenced | Refused::Corrupt));
+        assert_eq!(len > most && !self.closed && !cut_off, answer == Err(Refused::TooLarge));
+        assert_eq!(self.closed && !cut_off, answer == Err(Refused::Closed));
         match answer {
             Ok(sequence) => {
                 assert_eq!(sequence, self.lens.len() as u64);
                 self.lens.push(len);
             }
             Err(Refused::Exhausted) => assert!(self.writer.position() > MAX_POSITION),
-            Err(Refused::Full | Refused::TooLarge | Refused::Fenced) => {}
+            Err(Refused::Full | Refused::TooLarge) => {}
+            Err(Refused::Fenced | Refused::Corrupt) => assert!(self.damage, "there is one writer"),
+            Err(Refused::RollCall) => panic!("nobody asked for it"),
             Err(Refused::Closed) => assert!(self.closed),
         }
     }
@@ -195,7 +197,7 @@ impl Bench {
     fn read(&mut self, index: usize, release: bool) {
         let at = &mut self.readers[index];
         let geometry = *at.reader.geometry();
-        let (position, sequence) = (at.reader.position(), at.reader.sequence());
+        let (position, sequence, lossless) = (at.reader.position(), at.reader.sequence(), at.reader.is_lossless());
         let data = at.reader.memory().len() - (geometry.capacity / 8) as usize;
         if !release {
             // The fast path, into a buffer of any length; what it finds stays, and is read below.
@@ -253,9 +255,9 @@ impl Bench {
                         assert!(!honest || at.reader.sequence() == at.next + lost);
                         assert!(!honest || at.reader.sequence() <= self.writer.sequence());
                     }
-                    Stop::Evicted => {
-                        assert!(at.reader.is_lossless());
-                        at.end = Some(stop);
+                    Stop::Evicted { lost } => {
+                        assert!(lossless && !at.reader.is_lossless(), "told once");
+                        assert!(!honest || at.reader.sequence() == at.next + lost);
                     }
                     Stop::Corrupt { .. } => {
                         assert!(!honest, "{stop:?}");

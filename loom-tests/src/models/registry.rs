@@ -3,7 +3,7 @@
 //! In all of these, [`Audit`](crate::audit::Audit) panics if a lossless reader is evicted: nobody is, here.
 
 use loom::thread;
-use shmcast::ring::{JoinError, Start};
+use shmcast::ring::{JoinError, Start, Stop};
 
 use crate::model::{Model, World};
 
@@ -203,5 +203,40 @@ pub const LEAVE: Model = Model {
     })
 };
 
+/// A reader that was passed over rejoins while the writer goes on: at its next record, or behind what that costs.
+pub const REJOINED: Model = Model {
+    capacity: 32,
+    slots: 1,
+    preemptions: Some(2),
+    must_see: &[
+        "the reader held the writer back",
+        "the writer was not held back",
+        "it cost nothing",
+        "it cost records",
+    ],
+    ..Model::new("a_reader_that_rejoins_misses_nothing_from_there_on", &[0; 12], |world| {
+        let mut writer = world.writer();
+        let mut reader = world.lossless(Start::Oldest).expect("a slot");
+        assert_eq!(world.publish_up_to(&mut writer, 4), 1, "it holds the writer back");
+        writer.pass_over(writer.blocker().expect("the reader"));
+        assert_eq!(world.publish_up_to(&mut writer, 2), 0, "and holds it no more");
+        let evicted = reader.read(|_, _, _| ()).map(|_| ());
+        assert_eq!(evicted, Err(Stop::Evicted { lost: reader.sequence() }));
+        let here = world.clone();
+        let rejoiner = thread::spawn(move || {
+            let lost = reader.rejoin().expect("a boundary");
+            here.saw(if lost > 0 { "it cost records" } else { "it cost nothing" });
+            let mut audit = here.audit(&reader);
+            audit.attempts(&mut reader, 1);
+            (reader, audit)
+        });
+        let refused = world.publish_up_to(&mut writer, 4);
+        world.saw(if refused > 0 { "the reader held the writer back" } else { "the writer was not held back" });
+        let (mut reader, mut audit) = rejoiner.join().expect("a reader");
+        audit.close(&mut reader, writer.sequence());
+    })
+};
+
 /// All of this file.
-pub const ALL: &[Model] = &[OLDEST, NEWEST, CHASED, UNOBTRUSIVE, BACK_PRESSURE, SLOWEST, REUSED, JOINERS, LEAVE];
+pub const ALL: &[Model] =
+    &[OLDEST, NEWEST, CHASED, UNOBTRUSIVE, BACK_PRESSURE, SLOWEST, REUSED, JOINERS, LEAVE, REJOINED];

@@ -270,8 +270,8 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
         }
         match self.bytes.core.read(|_, _, _| ()) {
             Ok(read) => read.len == size_of::<T>(),
-            Err(Stop::Lagged(lost)) => {
-                self.bytes.core.owe(lost);
+            Err(loss @ (Stop::Lagged(_) | Stop::Evicted { .. })) => {
+                self.bytes.core.owe(loss);
                 false
             }
             Err(_) => false,
@@ -294,6 +294,14 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     /// [`OpenError`].
     pub fn resubscribe(&self) -> Result<TypedReader<T>, OpenError> {
         self.bytes.resubscribe().map(TypedReader::new)
+    }
+
+    /// Makes a reader that was evicted lossless again: [`Reader::rejoin`].
+    ///
+    /// # Errors
+    /// [`OpenError`]; it is what it was before.
+    pub fn rejoin(&mut self) -> Result<u64, OpenError> {
+        self.bytes.rejoin()
     }
 
     // ---- waiting ----
