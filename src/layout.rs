@@ -1,14 +1,14 @@
 #![doc = include_str!("layout.md")]
 #![forbid(unsafe_code)]
 
-use crate::memory::Word;
+use crate::memory::{Semaphore, Word};
 
 pub mod handover;
 mod header;
 
 pub use handover::HandoverError;
-pub(crate) use header::load_header;
 pub use header::{FormatError, RegistryLayout, RingLayout};
+pub(crate) use header::{load_header, sysv_semaphores};
 
 /// The format version that this crate writes and reads.
 pub const FORMAT_VERSION: u64 = 1;
@@ -44,6 +44,10 @@ pub const MAX_RECORD_BYTES: u64 = (1 << 32) - 64 - RECORD_HEADER_BYTES;
 pub const MAX_PAYLOAD_NAME_BYTES: usize = 64;
 /// Longest text of a payload type's schema, in bytes.
 pub const MAX_SCHEMA_TEXT_BYTES: usize = 4096;
+/// Largest key of a set of System V semaphores.
+pub const MAX_SEMAPHORE_KEY: u32 = i32::MAX as u32;
+/// Bytes that a POSIX semaphore may take.
+pub const SEMAPHORE_BYTES: u64 = 64;
 /// The writer stops here: positions never wrap. At 100 GB/s that is a run of almost three years.
 pub const MAX_POSITION: u64 = 1 << 63;
 
@@ -81,6 +85,44 @@ pub struct PayloadType {
     pub text: &'static str,
 }
 
+/// By what whoever waits is woken: an option of the ring, [`Options::wakeup`](crate::Options::wakeup), which all who join it follow.
+///
+/// Whatever it is, nobody makes a system call for a peer that does not sleep, and every sleep is sliced: a wake that is lost
+/// because a process was killed costs 100 ms at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wakeup {
+    /// A futex for all readers and one for the writer: one system call wakes all. For everything but what follows.
+    #[default]
+    Futex,
+    /// POSIX semaphores, one for each reader slot and one for the writer, in the registry: for readers in other languages.
+    /// One post for each reader that sleeps. All processes must use the same C library.
+    ///
+    /// The C library trusts what it finds in a semaphore, so who may write the registry could do anything to a process that
+    /// uses it. Hence only processes of which the [trust rule](crate#trust) holds use them; others, and lossy readers
+    /// without a slot, look every millisecond, and wake nobody. A [strict](crate::Options::create_memfd_strict) ring, whose readers
+    /// are to have no such power, cannot have them.
+    PosixSemaphore,
+    /// A set of System V semaphores, one for each reader slot and one for the writer: for systems and languages without anything
+    /// newer. One system call for each reader that sleeps, and one more for each sleep.
+    ///
+    /// The set goes with the ring: at the writer's end, with [`remove`](crate::remove()) and its like, with [`gc`](crate::gc). It
+    /// outlives a killed writer as the ring's name does, so a ring without a name (heap, anonymous, memfd), which nobody could remove,
+    /// cannot have one. Who has a ring open that was removed naps from then on. Limits: `kernel.sem`. Who uses them, and who does not, is as for POSIX semaphores.
+    SysvSemaphore,
+}
+
+/// How those who wait are woken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waking {
+    /// By what.
+    pub means: Wakeup,
+    /// The key of the set of System V semaphores, at most 2^31 - 1; 0 where there is none.
+    pub key: u32,
+    /// The writer wakes no reader: readers poll or nap.
+    pub no_wake: bool,
+}
+
 /// The sizes that a ring is made with. Read once at open, checked, and private from then on (invariant I6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -96,6 +138,8 @@ pub struct Geometry {
     pub start: u64,
     /// The writer may go on without a lossless reader that stalls.
     pub may_evict: bool,
+    /// How those who wait are woken.
+    pub waking: Waking,
     /// What the payloads are.
     pub payload: PayloadType,
 }
@@ -172,6 +216,13 @@ impl Geometry {
                 self.start,
                 self.start.is_multiple_of(self.alignment.max(1)) && self.start <= MAX_POSITION,
                 "a multiple of the alignment and at most 2^63",
+            ),
+            (
+                "semaphore_key",
+                self.waking.key.into(),
+                (self.waking.key != 0) == (self.waking.means == Wakeup::SysvSemaphore)
+                    && self.waking.key <= MAX_SEMAPHORE_KEY,
+                "from 1 to 2^31 - 1 with System V semaphores, else 0",
             ),
             (
                 "payload_alignment",
@@ -451,5 +502,30 @@ impl RegistryLayout {
     #[must_use]
     pub const fn slot_process(&self, index: u64) -> Word {
         slot_word(self.slots, index, 2)
+    }
+
+    /// Not 0 if the owner of a slot sleeps on its semaphore, or means to.
+    #[must_use]
+    pub const fn slot_sleeping(&self, index: u64) -> Word {
+        slot_word(self.slots, index, 3)
+    }
+
+    /// The semaphore of a slot, on a cache line of its own.
+    #[must_use]
+    pub const fn slot_semaphore(&self, index: u64) -> Semaphore {
+        let at = slot_word(self.slots, index, (LINE_BYTES - SEMAPHORE_BYTES) as usize / 8);
+        Semaphore { at, number: index + 1 }
+    }
+
+    /// The writer's semaphore.
+    #[must_use]
+    pub const fn writer_semaphore(&self) -> Semaphore {
+        Semaphore { at: self.writer.plus((LINE_BYTES - SEMAPHORE_BYTES) as usize / 8), number: 0 }
+    }
+
+    /// How many semaphores there are: one for the writer and one for each slot.
+    #[must_use]
+    pub const fn semaphores(&self) -> u64 {
+        self.reader_slots + 1
     }
 }

@@ -32,7 +32,7 @@ pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, ReceiveError, RecvError, RecvTimeoutError, RemoveError,
     ShareError, TryPublishError, TryRecvError, WaitForReadersError,
 };
-pub use layout::{FormatError, GeometryError, HandoverError};
+pub use layout::{FormatError, GeometryError, HandoverError, Wakeup};
 pub use ring::Start;
 pub use schema::{PayloadSchema, Schema};
 pub use segment::access::Access;

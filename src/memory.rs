@@ -22,8 +22,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::layout::SEMAPHORE_BYTES;
 use crate::ring::Site;
 use crate::wait::futex;
+use crate::wait::semaphore::{Semaphores, posix};
 
 // The product's only use of atomic types: they are laid over shared bytes here and nowhere else.
 #[allow(clippy::disallowed_types)]
@@ -52,6 +54,15 @@ impl Word {
     pub const fn plus_bytes(self, bytes: u64) -> Word {
         Word(self.0 + (bytes / 8) as usize)
     }
+}
+
+/// One of a ring's semaphores: where it lies if it is one of POSIX, and its number in the set if it is one of System V.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Semaphore {
+    /// Its first word in the registry.
+    pub at: Word,
+    /// 0 for the writer's, 1 + n for that of slot n.
+    pub number: u64,
 }
 
 /// How the fast side and the slow side of a store-load handshake are ordered.
@@ -121,6 +132,16 @@ pub trait Memory {
 
     /// Wakes all that sleep on the word.
     fn wake(&self, at: Word, site: Site);
+
+    /// Takes the tokens that a semaphore has, `most` of them at most, without sleeping: what was done before they were posted is
+    /// visible then. False if there is no such semaphore, or none that may be used: then nobody can sleep on it.
+    fn drain(&self, semaphore: Semaphore, most: u64, site: Site) -> bool;
+
+    /// Takes a token, sleeping until there is one, for at most `slice`; may return for no reason.
+    fn take(&self, semaphore: Semaphore, slice: Duration, site: Site);
+
+    /// Adds a token, which wakes who sleeps for one.
+    fn post(&self, semaphore: Semaphore, site: Site);
 }
 
 /// Keeps the bytes of a [`Mapped`] alive. Implemented by the segments.
@@ -128,7 +149,8 @@ pub trait Memory {
 /// # Safety
 /// For as long as the value lives, `base()` must point to `words()` initialised 64-bit words, aligned to 8 bytes,
 /// readable, writable if `writable()`, to which this process forms no reference, and which are reached by other
-/// means only through atomic accesses of 64 bits at the same alignment (or by the kernel's futex compare).
+/// means only through atomic accesses of 64 bits at the same alignment (or by the kernel's futex compare, or, in the
+/// words of the semaphores of a registry, by the C library).
 #[doc(hidden)]
 pub unsafe trait Backing: Send + Sync {
     /// The first word.
@@ -149,6 +171,8 @@ pub struct Mapped {
     writable: usize,
     /// Keeps the mapping alive: `base` is valid for as long as this is.
     backing: Arc<dyn Backing>,
+    /// Those of a registry that has some, and in which nobody has written who may not.
+    semaphores: Semaphores,
 }
 
 // SAFETY: `base` points into `backing`, which is Send + Sync and whose words are only accessed atomically.
@@ -172,7 +196,12 @@ impl Mapped {
             None => (NonNull::dangling(), 0),
         };
         let writable = if backing.writable() { readable } else { 0 };
-        Mapped { base, readable, writable, backing }
+        Mapped { base, readable, writable, backing, semaphores: Semaphores::None }
+    }
+
+    /// The same, with the semaphores of a registry.
+    pub(crate) fn with_semaphores(self, semaphores: Semaphores) -> Mapped {
+        Mapped { semaphores, ..self }
     }
 
     /// The number of words.
@@ -195,6 +224,19 @@ impl Mapped {
         }
         // SAFETY: the word is one of the segment's, or the one behind it.
         Some(unsafe { self.base.add(at.0) }.cast())
+    }
+
+    /// A semaphore of the C library, if it lies within the segment.
+    fn posix(&self, semaphore: Semaphore) -> Option<posix::Place> {
+        self.words_at(semaphore.at, SEMAPHORE_BYTES as usize, self.writable).and_then(posix::Place::new)
+    }
+
+    /// Makes a POSIX semaphore without tokens, in a registry that nobody else has seen yet.
+    pub(crate) fn format_posix(&self, semaphore: Semaphore) {
+        if let Some(place) = self.posix(semaphore) {
+            // SAFETY: by `words_at` the place lies within the segment, writable and alive; nobody else uses it yet.
+            unsafe { posix::init(place) }
+        }
     }
 
     /// The atomic cell of a word, if it is one of the first `bound` words.
@@ -328,6 +370,35 @@ impl Memory for Mapped {
     fn wake(&self, at: Word, _: Site) {
         if let Some(cell) = self.cell(at, self.readable) {
             futex::wake_all(low_half(cell));
+        }
+    }
+
+    fn drain(&self, semaphore: Semaphore, most: u64, _: Site) -> bool {
+        match (&self.semaphores, self.posix(semaphore)) {
+            (Semaphores::None, _) | (Semaphores::Posix, None) => false,
+            // SAFETY: as in `post`.
+            (Semaphores::Posix, Some(place)) => unsafe { posix::drain(place, most) },
+            (Semaphores::Sysv(set), _) => set.drain(semaphore.number),
+        }
+    }
+
+    fn take(&self, semaphore: Semaphore, slice: Duration, _: Site) {
+        match (&self.semaphores, self.posix(semaphore)) {
+            (Semaphores::None, _) | (Semaphores::Posix, None) => {}
+            // SAFETY: as in `post`.
+            (Semaphores::Posix, Some(place)) => unsafe { posix::take(place, slice) },
+            (Semaphores::Sysv(set), _) => set.take(semaphore.number, slice),
+        }
+    }
+
+    fn post(&self, semaphore: Semaphore, _: Site) {
+        match (&self.semaphores, self.posix(semaphore)) {
+            (Semaphores::None, _) | (Semaphores::Posix, None) => {}
+            // SAFETY: by `words_at` the place lies within the segment, writable and alive. Its creator made semaphores there;
+            // by the trust rule, without which there are none here, nobody has written there since but the C library,
+            // or else one that has power over this process anyway.
+            (Semaphores::Posix, Some(place)) => unsafe { posix::post(place) },
+            (Semaphores::Sysv(set), _) => set.post(semaphore.number),
         }
     }
 }

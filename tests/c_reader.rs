@@ -403,7 +403,7 @@ fn a_damaged_header_is_refused() {
         (56, 1024, "blocks"),
         (64, 16, "alignment"),
         (72, 4, "start"),
-        (80, 2, "options"),
+        (80, 4, "options"),
         (256, 0, "region at byte 256"),
         (264, 0, "region at byte 256"),
         (272, word(272) + 8, "region at byte 272"),

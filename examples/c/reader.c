@@ -142,8 +142,8 @@ static struct ring open_ring(const char *path) {
     }
     if (sum != header[CHECKSUM / 8])
         fail("%s: damaged header: its checksum is wrong", path);
-    // Bit 0, eviction, is an affair of lossless readers.
-    if ((header[OPTIONS / 8] & ~(uint64_t)1) != 0)
+    // Bit 0, eviction, is an affair of lossless readers; bit 1, that nobody is woken, of those who sleep.
+    if ((header[OPTIONS / 8] & ~(uint64_t)3) != 0)
         fail("%s: the ring has options that this program does not know", path);
 
     struct ring ring = {

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shmcast::memory::{Barrier, Memory, Word};
+use shmcast::layout::SEMAPHORE_BYTES;
+use shmcast::memory::{Barrier, Memory, Semaphore, Word};
 use shmcast::ring::Site;
 
 /// One false answer: `skip` more loads are answered truly, then one is not.
@@ -271,5 +272,18 @@ impl Memory for Guarded {
 
     fn wake(&self, at: Word, _: Site) {
         let _ = self.cell(at);
+    }
+
+    fn drain(&self, semaphore: Semaphore, _: u64, _: Site) -> bool {
+        let _ = self.range(semaphore.at, SEMAPHORE_BYTES as usize);
+        true
+    }
+
+    fn take(&self, semaphore: Semaphore, _: Duration, _: Site) {
+        let _ = self.range(semaphore.at, SEMAPHORE_BYTES as usize);
+    }
+
+    fn post(&self, semaphore: Semaphore, _: Site) {
+        let _ = self.range(semaphore.at, SEMAPHORE_BYTES as usize);
     }
 }

@@ -478,6 +478,16 @@ fn attach_seeds() -> Vec<(&'static str, attach::Script)> {
             }),
         ),
         (
+            "semaphores",
+            with(&|script| {
+                script.case = Case::Registry;
+                script.shape.slots |= 64;
+                script.steps = traffic.clone();
+                let own = |slot| change(Place::Slot { slot, word: 3 }, Value::Small { value: 1 });
+                script.steps.splice(7..7, (0..3).map(own));
+            }),
+        ),
+        (
             "cursor_before_zero",
             with(&|script| {
                 script.case = Case::Registry;

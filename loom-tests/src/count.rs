@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Release, SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shmcast::memory::{Barrier, Memory, Word};
+use shmcast::memory::{Barrier, Memory, Semaphore, Word};
 use shmcast::ring::Site;
 
 /// Accesses by kind.
@@ -40,6 +40,8 @@ pub struct Accesses {
     pub waits: u64,
     /// Wakes: system calls.
     pub wakes: u64,
+    /// Semaphores that were emptied: system calls if they are of System V.
+    pub drains: u64,
 }
 
 /// Counts the accesses to one segment. A clone counts into the same books.
@@ -137,5 +139,20 @@ impl<M: Memory> Memory for Count<M> {
     fn wake(&self, at: Word, site: Site) {
         self.note(|n| &mut n.wakes, 1);
         self.inner.wake(at, site);
+    }
+
+    fn drain(&self, semaphore: Semaphore, most: u64, site: Site) -> bool {
+        self.note(|n| &mut n.drains, 1);
+        self.inner.drain(semaphore, most, site)
+    }
+
+    fn take(&self, semaphore: Semaphore, slice: Duration, site: Site) {
+        self.note(|n| &mut n.waits, 1);
+        self.inner.take(semaphore, slice, site);
+    }
+
+    fn post(&self, semaphore: Semaphore, site: Site) {
+        self.note(|n| &mut n.wakes, 1);
+        self.inner.post(semaphore, site);
     }
 }

@@ -10,11 +10,16 @@
 //! - `wake` takes a step of its own on the word before it looks at the list, so that other threads can run between the
 //!   store of the wake word and the wake itself.
 //!
+//! # The modelled semaphore
+//! A count of tokens, which a post raises (Release) and who takes one lowers (Acquire): the edges that POSIX promises. Who finds
+//! none blocks until a post, without a timeout, as above. More tokens than [`MOST_TOKENS`] fail the model.
+//!
 //! Because of that edge, and because the full fences of the sleeping protocol order more than the language says, every
 //! property that is not about sleeping is modelled with [`Waiting::Yields`]: there `wait` gives the turn away and both
 //! barriers do nothing, as the light one does on the machine.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
@@ -23,7 +28,7 @@ use std::time::Duration;
 use loom::sync::atomic::AtomicU64;
 use loom::thread::Thread;
 use shmcast::layout::{RegistryLayout, RingLayout};
-use shmcast::memory::{Barrier, Memory, Word};
+use shmcast::memory::{Barrier, Memory, Semaphore, Word};
 use shmcast::ring::Site;
 
 /// What `wait` and the two barriers of a model do.
@@ -54,12 +59,18 @@ struct Segment {
     waiting: Waiting,
     /// A word that every full fence looks at: see [`LoomMemory::full_fence`].
     fences: Rc<AtomicU64>,
+    /// The tokens of the semaphores, by their numbers.
+    tokens: Vec<AtomicU64>,
     /// Who sleeps on which word. Loom runs all threads of a model on one thread of the system.
     sleepers: RefCell<Vec<(Word, Thread)>>,
 }
 
 /// A value that no futex word takes in a model.
 const NO_VALUE: u64 = u64::MAX;
+
+/// More tokens than this are never left in a semaphore: one for the sleep that ended otherwise, one for that which follows, and one
+/// of a take-over. (That they do not add up is counted in `tests/counts.rs`.)
+pub const MOST_TOKENS: u64 = 3;
 
 impl LoomMemory {
     /// The freshly formatted segments of one ring, and of its registry.
@@ -79,7 +90,7 @@ impl LoomMemory {
             shared.extend([cell, cell.plus(1)]);
         }
         shared.extend((0..geometry.capacity / 8).map(|word| layout.data().word(word * 8)));
-        LoomMemory::of(&plain, &shared, waiting, fences)
+        LoomMemory::of(&plain, &shared, waiting, fences, 0)
     }
 
     fn registry(layout: &RegistryLayout, waiting: Waiting, fences: &Rc<AtomicU64>) -> LoomMemory {
@@ -87,18 +98,19 @@ impl LoomMemory {
         layout.format(&plain);
         let mut shared = vec![layout.sleeping(), layout.room(), layout.writer_sleeping(), layout.high_water()];
         for slot in 0..layout.reader_slots {
-            shared.extend([layout.slot_state(slot), layout.slot_cursor(slot)]);
+            shared.extend([layout.slot_state(slot), layout.slot_cursor(slot), layout.slot_sleeping(slot)]);
         }
-        LoomMemory::of(&plain, &shared, waiting, fences)
+        LoomMemory::of(&plain, &shared, waiting, fences, layout.semaphores())
     }
 
     /// Loom atomics only for the words that threads race for: each step of a model costs executions.
-    fn of(plain: &Plain, shared: &[Word], waiting: Waiting, fences: &Rc<AtomicU64>) -> LoomMemory {
+    fn of(plain: &Plain, shared: &[Word], waiting: Waiting, fences: &Rc<AtomicU64>, semaphores: u64) -> LoomMemory {
         let mut words: Vec<Cellular> = plain.0.iter().map(|word| Cellular::Constant(word.clone())).collect();
         for &Word(at) in shared {
             words[at] = Cellular::Shared(AtomicU64::new(plain.0[at].get()));
         }
-        LoomMemory(Rc::new(Segment { words, waiting, fences: Rc::clone(fences), sleepers: RefCell::default() }))
+        let tokens = (0..semaphores).map(|_| AtomicU64::new(0)).collect();
+        LoomMemory(Rc::new(Segment { words, waiting, fences: Rc::clone(fences), tokens, sleepers: RefCell::default() }))
     }
 
     /// A full fence. In loom a fence is no step: no other thread runs between it and the access before it, and the two
@@ -107,6 +119,32 @@ impl LoomMemory {
     fn full_fence(&self) {
         look(&self.0.fences);
         loom::sync::atomic::fence(SeqCst);
+    }
+
+    /// Takes a token, if there is one.
+    fn take_one(&self, semaphore: Semaphore) -> bool {
+        let tokens = &self.0.tokens[semaphore.number as usize];
+        loop {
+            match look(tokens) {
+                0 => return false,
+                found if tokens.compare_exchange(found, found - 1, Ordering::Acquire, Relaxed).is_ok() => return true,
+                _ => {}
+            }
+        }
+    }
+
+    /// Blocks until a wake. No step of another thread can come between the look that led here, this list and the block: as in the
+    /// kernel.
+    fn sleep(&self, at: Word) {
+        self.0.sleepers.borrow_mut().push((at, loom::thread::current()));
+        loom::thread::park();
+    }
+
+    fn unpark(&self, at: Word) {
+        let mut sleepers = self.0.sleepers.borrow_mut();
+        for (_, thread) in sleepers.extract_if(.., |(word, _)| *word == at) {
+            thread.unpark();
+        }
     }
 
     /// The newest value of a word, whatever this thread has seen so far, and without any edge.
@@ -208,9 +246,7 @@ impl Memory for LoomMemory {
         if self.newest(at) as u32 != seen {
             return;
         }
-        // No step of another thread can come between the compare, this list and the block: as in the kernel.
-        self.0.sleepers.borrow_mut().push((at, loom::thread::current()));
-        loom::thread::park();
+        self.sleep(at);
     }
 
     fn wake(&self, at: Word, _: Site) {
@@ -219,22 +255,49 @@ impl Memory for LoomMemory {
         }
         // A step of its own, in conflict with the compare of `wait`.
         self.newest(at);
-        let mut sleepers = self.0.sleepers.borrow_mut();
-        for (_, thread) in sleepers.extract_if(.., |(word, _)| *word == at) {
-            thread.unpark();
+        self.unpark(at);
+    }
+
+    fn drain(&self, semaphore: Semaphore, most: u64, _: Site) -> bool {
+        if self.0.waiting == Waiting::Sleeps {
+            let _ = (0..most).take_while(|_| self.take_one(semaphore)).count();
+        }
+        true
+    }
+
+    fn take(&self, semaphore: Semaphore, _: Duration, _: Site) {
+        if self.0.waiting == Waiting::Yields {
+            loom::thread::yield_now();
+        } else if !self.take_one(semaphore) {
+            self.sleep(semaphore.at);
+            assert!(self.take_one(semaphore), "a post leaves a token, and there is one to take it");
+        }
+    }
+
+    fn post(&self, semaphore: Semaphore, _: Site) {
+        if self.0.waiting == Waiting::Sleeps {
+            let left = self.0.tokens[semaphore.number as usize].fetch_add(1, Ordering::Release);
+            assert!(left < MOST_TOKENS, "{left} tokens and one more");
+            self.unpark(semaphore.at);
         }
     }
 }
 
-/// Zeroed words for one thread, without atomics.
+/// Zeroed words for one thread, without atomics, and the tokens of its semaphores.
 #[derive(Clone, Debug)]
-pub struct Plain(Rc<[Cell<u64>]>);
+pub struct Plain(Rc<[Cell<u64>]>, Rc<RefCell<BTreeMap<Semaphore, u64>>>);
 
 impl Plain {
     /// At least `length` bytes.
     #[must_use]
     pub fn new(length: u64) -> Plain {
-        Plain((0..length.div_ceil(8)).map(|_| Cell::new(0)).collect())
+        Plain((0..length.div_ceil(8)).map(|_| Cell::new(0)).collect(), Rc::default())
+    }
+
+    /// The tokens that a semaphore has.
+    #[must_use]
+    pub fn tokens(&self, semaphore: Semaphore) -> u64 {
+        self.1.borrow().get(&semaphore).copied().unwrap_or(0)
     }
 }
 
@@ -285,6 +348,21 @@ impl Memory for Plain {
     fn wait(&self, _: Word, _: u32, _: Duration, _: Site) {}
 
     fn wake(&self, _: Word, _: Site) {}
+
+    fn drain(&self, semaphore: Semaphore, most: u64, _: Site) -> bool {
+        let mut tokens = self.1.borrow_mut();
+        let tokens = tokens.entry(semaphore).or_default();
+        *tokens = tokens.saturating_sub(most);
+        true
+    }
+
+    fn take(&self, semaphore: Semaphore, _: Duration, site: Site) {
+        self.drain(semaphore, 1, site);
+    }
+
+    fn post(&self, semaphore: Semaphore, _: Site) {
+        *self.1.borrow_mut().entry(semaphore).or_default() += 1;
+    }
 }
 
 /// Up to eight bytes as a word; the rest is zero.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
 use shmcast::ring::{JoinError, Reader, Refused, Registry, Ring, Start, Writer};
 
 use crate::audit::{Audit, Plan};
@@ -39,6 +39,8 @@ pub struct Model {
     pub words: &'static [usize],
     /// What a wait does.
     pub waiting: Waiting,
+    /// How those who wait are woken.
+    pub waking: Waking,
     /// How often a thread may be interrupted in one execution; `None`: exhaustive.
     pub preemptions: Option<usize>,
     /// What must have happened in at least one execution, or the model proves nothing.
@@ -66,7 +68,15 @@ impl Model {
     #[must_use]
     pub const fn new(name: &'static str, words: &'static [usize], body: fn(World)) -> Model {
         let (capacity, blocks, slots, start, waiting) = (64, 2, 0, 0, Waiting::Yields);
-        Model { name, capacity, blocks, slots, start, words, waiting, preemptions: None, must_see: &[], body }
+        let waking = Waking { means: Wakeup::Futex, key: 0, no_wake: false };
+        Model { name, capacity, blocks, slots, start, words, waiting, waking, preemptions: None, must_see: &[], body }
+    }
+
+    /// The same, with semaphores. (The protocol does not know which.)
+    #[must_use]
+    pub const fn with_semaphores(self, name: &'static str, slots: u64) -> Model {
+        let waking = Waking { means: Wakeup::PosixSemaphore, key: 0, no_wake: false };
+        Model { name, slots, waking, ..self }
     }
 
     /// Explores the model whole.
@@ -104,9 +114,10 @@ impl Model {
     }
 
     fn explore(&self, mutations: &Arc<[Mutation]>, tally: &Tally, executions: &Arc<AtomicUsize>) {
-        let Model { capacity, blocks, slots: reader_slots, start, words, waiting, body, .. } = *self;
+        let Model { capacity, blocks, slots: reader_slots, start, words, waiting, waking, body, .. } = *self;
         let payload = PayloadType::default();
-        let geometry = Geometry { capacity, blocks, alignment: 8, reader_slots, start, may_evict: false, payload };
+        let geometry =
+            Geometry { capacity, blocks, alignment: 8, reader_slots, start, may_evict: false, waking, payload };
         let ring_layout = RingLayout::new(geometry, 1).expect("the geometry of a model");
         let registry_layout = RegistryLayout::new(reader_slots, 1);
         let (mutations, tally, executions) = (Arc::clone(mutations), Arc::clone(tally), Arc::clone(executions));

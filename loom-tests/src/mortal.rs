@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shmcast::memory::{Barrier, Memory, Word};
+use shmcast::memory::{Barrier, Memory, Semaphore, Word};
 use shmcast::ring::Site;
 
 /// What is left of a party's life, in stores. A clone is the same life: a party has two segments.
@@ -112,6 +112,18 @@ impl<M: Memory> Memory for Mortal<M> {
     fn wake(&self, at: Word, site: Site) {
         if self.life.lives() {
             self.inner.wake(at, site);
+        }
+    }
+
+    fn drain(&self, _: Semaphore, _: u64, _: Site) -> bool {
+        true
+    }
+
+    fn take(&self, _: Semaphore, _: Duration, _: Site) {}
+
+    fn post(&self, semaphore: Semaphore, site: Site) {
+        if self.life.lives() {
+            self.inner.post(semaphore, site);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{self, AcqRel, Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shmcast::memory::{Barrier, Mapped, Memory, Word};
+use shmcast::memory::{Barrier, Mapped, Memory, Semaphore, Word};
 use shmcast::ring::Site;
 
 /// One of the two segments.
@@ -312,6 +312,20 @@ impl<M: Memory + Clone> Memory for Weaken<M> {
     fn wake(&self, at: Word, site: Site) {
         if !self.skips(site) {
             self.around(site, || self.inner.wake(at, site));
+        }
+    }
+
+    fn drain(&self, semaphore: Semaphore, most: u64, site: Site) -> bool {
+        self.around(site, || self.skips(site) || self.inner.drain(semaphore, most, site))
+    }
+
+    fn take(&self, semaphore: Semaphore, slice: Duration, site: Site) {
+        self.around(site, || self.inner.take(semaphore, slice, site));
+    }
+
+    fn post(&self, semaphore: Semaphore, site: Site) {
+        if !self.skips(site) {
+            self.around(site, || self.inner.post(semaphore, site));
         }
     }
 }

@@ -6,9 +6,10 @@
 
 use loom_tests::count::{Accesses, Count};
 use loom_tests::memory::Plain;
-use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use loom_tests::weaken::{Mutation, Weaken};
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
 use shmcast::memory::Memory;
-use shmcast::ring::{Reader, Registry, Ring, Start, Stop, Writer};
+use shmcast::ring::{Reader, Registry, Ring, Site, Start, Stop, Writer};
 
 const CAPACITY: u64 = 1 << 16;
 const SLOTS: u64 = 1024;
@@ -26,6 +27,10 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with(Waking::default())
+    }
+
+    fn with(waking: Waking) -> World {
         let payload = PayloadType::default();
         let geometry = Geometry {
             capacity: CAPACITY,
@@ -34,6 +39,7 @@ impl World {
             reader_slots: SLOTS,
             start: 0,
             may_evict: false,
+            waking,
             payload,
         };
         let layout = RingLayout::new(geometry, 1).expect("a geometry");
@@ -57,6 +63,12 @@ impl World {
 
     fn lossless(&self) -> Reader<Books> {
         Reader::join_lossless(self.ring.clone(), self.registry.clone(), Start::Newest, false, 1).expect("a slot")
+    }
+
+    /// As a reader that goes to sleep.
+    fn set_sleeping(&self) {
+        let word = RegistryLayout::new(SLOTS, 1).sleeping();
+        self.registry_books.store(word, 1, std::sync::atomic::Ordering::Relaxed, Site::SleepingSet);
     }
 
     /// What the ring and the registry were asked since the last time.
@@ -228,6 +240,125 @@ fn only_a_sleeper_costs_a_wake() {
     for wakes in [1, 0, 0] {
         writer.try_publish(&[1; 8]).expect("room");
         assert_eq!(world.take().0.wakes, wakes);
+    }
+}
+
+#[test]
+fn a_semaphore_is_posted_for_each_sleeper_and_for_nobody_else() {
+    let world = World::with(Waking { means: Wakeup::PosixSemaphore, ..Waking::default() });
+    let mut writer = world.writer();
+    let mut readers: Vec<_> = (0..5).map(|_| world.lossy()).collect();
+    for sleepers in [3, 0, 5, 1] {
+        writer.try_publish(&[1; 8]).expect("room");
+        for reader in &mut readers {
+            assert_eq!(receive(reader), Ok(8));
+            assert_eq!(receive(reader), Err(Stop::Empty));
+        }
+        let _ = world.take();
+        for reader in &mut readers[..sleepers as usize] {
+            reader.park(std::time::Duration::ZERO);
+        }
+        let (ring, registry) = world.take();
+        assert_eq!((ring.waits, registry.waits, registry.drains), (0, sleepers, sleepers));
+        writer.try_publish(&[1; 8]).expect("room");
+        let (ring, registry) = world.take();
+        assert_eq!((ring.wakes, registry.wakes), (0, sleepers));
+        for reader in &mut readers {
+            assert_eq!(receive(reader), Ok(8));
+        }
+    }
+}
+
+/// The most tokens that a reader's semaphore and the writer's have at any time, when every sleep ends before it begins.
+fn most_tokens(mutations: &[Mutation]) -> [u64; 2] {
+    let waking = Waking { means: Wakeup::PosixSemaphore, ..Waking::default() };
+    let geometry = Geometry {
+        capacity: CAPACITY,
+        blocks: 16,
+        alignment: 8,
+        reader_slots: 4,
+        start: 0,
+        may_evict: false,
+        waking,
+        payload: PayloadType::default(),
+    };
+    let layouts = (RingLayout::new(geometry, 1).expect("a geometry"), RegistryLayout::new(4, 1));
+    let (ring, registry) = (Plain::new(layouts.0.length), Plain::new(layouts.1.length));
+    layouts.0.format(&ring);
+    layouts.1.format(&registry);
+    let mutations = mutations.into();
+    let party = || {
+        let (ring, registry) = Weaken::party(&ring, &registry, &mutations);
+        (Ring::new(ring, layouts.0.clone()), Registry::new(registry, layouts.1.clone()))
+    };
+    let (in_ring, in_registry) = party();
+    let mut writer = Writer::new(in_ring, in_registry, false);
+    let (in_ring, in_registry) = party();
+    let mut reader = Reader::join_lossless(in_ring, in_registry, Start::Oldest, false, 1).expect("a slot");
+    let mut most = [0; 2];
+    for _ in 0..100 {
+        writer.try_publish(&[1; 8]).expect("room");
+        // There is a record; the next one is posted for.
+        reader.park(std::time::Duration::ZERO);
+        writer.try_publish(&[1; 8]).expect("room");
+        // There is room; the next one is posted for.
+        assert!(writer.park(std::time::Duration::ZERO, |_| true));
+        for _ in 0..2 {
+            let next = reader.read(|_, _, _| ()).expect("a record").next();
+            reader.release(next);
+        }
+        let tokens = [layouts.1.slot_semaphore(0), layouts.1.writer_semaphore()].map(|which| registry.tokens(which));
+        most = [most[0].max(tokens[0]), most[1].max(tokens[1])];
+    }
+    most
+}
+
+#[test]
+fn tokens_do_not_add_up_and_would_without_the_drains() {
+    assert_eq!(most_tokens(&[]), [1, 1]);
+    assert_eq!(most_tokens(&[Mutation::Skip(Site::ReaderDrain)]), [100, 1]);
+    assert_eq!(most_tokens(&[Mutation::Skip(Site::WriterDrain)]), [1, 100]);
+}
+
+#[test]
+fn who_has_no_slot_naps_and_costs_no_wake() {
+    let world = World::with(Waking { means: Wakeup::PosixSemaphore, ..Waking::default() });
+    let mut writer = world.writer();
+    let _others: Vec<_> = (0..SLOTS).map(|_| world.lossy()).collect();
+    let mut reader = world.lossy();
+    assert!(!reader.is_counted());
+    assert_eq!(receive(&mut reader), Err(Stop::Empty));
+    let _ = world.take();
+    reader.park(std::time::Duration::ZERO);
+    let (ring, registry) = world.take();
+    assert_eq!((ring.waits, ring.heavy_barriers, registry), (1, 0, Accesses::default()));
+    writer.try_publish(&[1; 8]).expect("room");
+    assert_eq!(world.take().1.wakes, 0);
+}
+
+/// Also not a reader that sets the flag although the header says that it is of no use.
+#[test]
+fn a_writer_that_wakes_nobody_makes_no_system_call() {
+    for means in [Wakeup::Futex, Wakeup::PosixSemaphore] {
+        let world = World::with(Waking { means, no_wake: true, ..Waking::default() });
+        let mut writer = world.writer();
+        let mut reader = world.lossy();
+        assert_eq!(receive(&mut reader), Err(Stop::Empty));
+        let _ = world.take();
+        reader.park(std::time::Duration::ZERO);
+        let (ring, registry) = world.take();
+        assert_eq!((ring.waits, ring.heavy_barriers, registry), (1, 0, Accesses::default()), "it naps, unseen");
+        writer.try_publish(&[1; 8]).expect("room");
+        let (_, registry) = world.take();
+        assert_eq!(registry.stores + registry.wakes, 0);
+        assert_eq!(receive(&mut reader), Ok(8));
+        world.set_sleeping();
+        writer.try_publish(&[1; 8]).expect("room");
+        writer.close();
+        let (ring, registry) = world.take();
+        assert_eq!((ring.wakes, registry.wakes), (0, 0));
+        assert_eq!(receive(&mut reader), Ok(8));
+        assert_eq!(receive(&mut reader), Err(Stop::Closed));
     }
 }
 

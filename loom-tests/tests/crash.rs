@@ -3,7 +3,7 @@
 
 use loom_tests::memory::Plain;
 use loom_tests::mortal::{Life, Mortal};
-use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::memory::Memory;
 use shmcast::ring::{Reader, Refused, Registry, Ring, Start, Stop, TakeOverError, Writer};
 
@@ -27,8 +27,16 @@ fn payload(sequence: u64) -> Vec<u8> {
 impl World {
     fn new(alignment: u64, start: u64) -> World {
         let payload = PayloadType::default();
-        let geometry =
-            Geometry { capacity: 512, blocks: 4, alignment, reader_slots: 2, start, may_evict: true, payload };
+        let geometry = Geometry {
+            capacity: 512,
+            blocks: 4,
+            alignment,
+            reader_slots: 2,
+            start,
+            may_evict: true,
+            waking: Waking::default(),
+            payload,
+        };
         let ring_layout = RingLayout::new(geometry, 1).expect("a geometry");
         let registry_layout = RegistryLayout::new(2, 1);
         let (ring, registry) = (Plain::new(ring_layout.length), Plain::new(registry_layout.length));

@@ -1,7 +1,7 @@
 //! What a reader says of a writer that is gone: died, closed, or followed by another. On the words of one thread.
 
 use loom_tests::memory::Plain;
-use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::ring::{Reader, Registry, Ring, Start, Stop, Writer};
 
 struct World {
@@ -12,8 +12,16 @@ struct World {
 impl World {
     fn new() -> World {
         let payload = PayloadType::default();
-        let geometry =
-            Geometry { capacity: 1024, blocks: 4, alignment: 8, reader_slots: 2, start: 0, may_evict: false, payload };
+        let geometry = Geometry {
+            capacity: 1024,
+            blocks: 4,
+            alignment: 8,
+            reader_slots: 2,
+            start: 0,
+            may_evict: false,
+            waking: Waking::default(),
+            payload,
+        };
         let (layout, registry_layout) = (RingLayout::new(geometry, 1).expect("a geometry"), RegistryLayout::new(2, 1));
         let (ring, registry) = (Plain::new(layout.length), Plain::new(registry_layout.length));
         layout.format(&ring);

@@ -4,7 +4,7 @@
 use loom_tests::audit::{Audit, Plan};
 use loom_tests::memory::Plain;
 use loom_tests::models::lap;
-use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::ring::{Reader, Registry, Ring, Start, Writer};
 
 #[test]
@@ -60,8 +60,16 @@ fn a_reader_that_is_behind_by_any_number_is_told_exactly() {
         1, 1, 2,
     ];
     let payload = PayloadType::default();
-    let geometry =
-        Geometry { capacity: 64, blocks: 4, alignment: 8, reader_slots: 0, start: 0, may_evict: false, payload };
+    let geometry = Geometry {
+        capacity: 64,
+        blocks: 4,
+        alignment: 8,
+        reader_slots: 0,
+        start: 0,
+        may_evict: false,
+        waking: Waking::default(),
+        payload,
+    };
     let plan = Plan { geometry, words: &WORDS };
     let mut lagged = 0;
     for resume in [Start::Oldest, Start::Middle, Start::Newest] {

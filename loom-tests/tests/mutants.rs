@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Once;
 
 use loom_tests::model::Model;
-use loom_tests::models::{batch, claim, close, lap, notify, publish, registry, take_over};
+use loom_tests::models::{batch, claim, close, lap, notify, publish, registry, semaphores, take_over};
 use loom_tests::weaken::{Mutation, Segment};
-use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::ring::Site;
 
 use Mutation::{Alter, Answer, Delay, Demote, Drop, Early, Redirect, Skip};
@@ -29,8 +29,16 @@ fn mutant(mutation: Mutation, pair: &'static str, hunters: &'static [Model]) -> 
 /// The words of the flags and limits are at the same place in every geometry.
 fn layouts() -> (RingLayout, RegistryLayout) {
     let payload = PayloadType::default();
-    let geometry =
-        Geometry { capacity: 32, blocks: 2, alignment: 8, reader_slots: 2, start: 0, may_evict: false, payload };
+    let geometry = Geometry {
+        capacity: 32,
+        blocks: 2,
+        alignment: 8,
+        reader_slots: 2,
+        start: 0,
+        may_evict: false,
+        waking: Waking::default(),
+        payload,
+    };
     (RingLayout::new(geometry, 1).expect("a geometry"), RegistryLayout::new(2, 1))
 }
 
@@ -149,6 +157,56 @@ fn wakeups() -> Vec<Mutant> {
     all
 }
 
+const SEMAPHORE_READERS: &[Model] = &[semaphores::SLEEPER, semaphores::SLEEPERS, semaphores::SLEEPER_AGAIN];
+const SEMAPHORE_WRITERS: &[Model] = &[semaphores::ROOM, semaphores::ROOM_IN_STEPS, semaphores::ROOM_AGAIN];
+
+/// The same with semaphores: a lost token is a deadlock, and too many of them fail a model.
+fn tokens() -> Vec<Mutant> {
+    use Site::*;
+    let (ring, registry_layout) = layouts();
+    let (readers, writers) = (SEMAPHORE_READERS, SEMAPHORE_WRITERS);
+    let mut all = vec![
+        mutant(Drop(NotifyBarrier), "P7", readers),
+        mutant(Drop(SleepBarrier), "P7, P13", readers),
+        mutant(Demote(WakeBump), "P8", &[semaphores::NEWCOMER]),
+        mutant(Demote(WakeSeen), "P8", &[semaphores::NEWCOMER]),
+        mutant(delay(SleepingClear, WakeBump), "P8", &[semaphores::NEWCOMER]),
+        mutant(delay(WakeBump, SlotSleepingLook), "P13", readers),
+        mutant(Drop(PostFence), "P13", readers),
+        mutant(Redirect { site: WakeLook, word: ring.closed() }, "P13", readers),
+        mutant(delay(SlotSleepingSet, WakeLook), "P13", readers),
+        mutant(delay(SlotSleepingClear, PostReader), "P14", readers),
+        mutant(Answer { site: SlotSleepingLook, value: 0 }, "wake", readers),
+        mutant(Drop(CursorBarrier), "P9", writers),
+        mutant(delay(WriterSleepingClear, PostWriter), "P14", writers),
+        mutant(
+            Early {
+                store: WriterSleepingSet,
+                segment: Segment::Registry,
+                word: registry_layout.writer_sleeping(),
+                value: 1,
+                before: WriterDrain,
+            },
+            "P14",
+            writers,
+        ),
+        mutant(
+            Early {
+                store: SlotSleepingSet,
+                segment: Segment::Registry,
+                word: registry_layout.slot_sleeping(0),
+                value: 1,
+                before: ReaderDrain,
+            },
+            "P14",
+            readers,
+        ),
+    ];
+    all.extend(skip_all(&[SlotSleepingSet, SleepingSet, PostReader], "P7", readers));
+    all.extend(skip_all(&[WriterSleepingSet, PostWriter], "P9", writers));
+    all
+}
+
 /// A successor that forgets one thing.
 fn successors() -> Vec<Mutant> {
     use Site::*;
@@ -175,6 +233,10 @@ const UNSEEN: &[(Site, &str)] = &[
     ),
     (Site::RoomWait, "the sleep itself: without it the writer polls, and nothing but time is lost"),
     (Site::SleepWait, "the sleep itself: as RoomWait"),
+    (Site::ReaderDrain, "that tokens add up without it takes more sleeps than a model has: `counts.rs` hunts it"),
+    (Site::WriterDrain, "as ReaderDrain"),
+    (Site::WriterTake, "the sleep itself: as RoomWait"),
+    (Site::ReaderTake, "the sleep itself: as RoomWait"),
     (
         Site::RecoverWake,
         "a value that sleepers have seen before costs one of them a slice, if it comes between its look and its sleep",
@@ -218,6 +280,11 @@ fn every_weakened_order_makes_a_model_fail() {
 #[test]
 fn every_weakened_wakeup_makes_a_model_fail() {
     hunt(wakeups());
+}
+
+#[test]
+fn every_weakened_token_makes_a_model_fail() {
+    hunt(tokens());
 }
 
 #[test]
@@ -266,7 +333,13 @@ fn every_site_is_hunted_or_argued() {
     }
     let mut named: BTreeSet<Site> = UNSEEN.iter().chain(UNORDERED).map(|(site, _)| *site).collect();
     named.extend(
-        orders().iter().chain(&wakeups()).chain(&successors()).flat_map(|mutant| &mutant.mutations).map(Mutation::site),
+        orders()
+            .iter()
+            .chain(&wakeups())
+            .chain(&tokens())
+            .chain(&successors())
+            .flat_map(|mutant| &mutant.mutations)
+            .map(Mutation::site),
     );
     let missing: Vec<&Site> = Site::ALL.iter().filter(|site| !named.contains(site)).collect();
     assert!(missing.is_empty(), "neither hunted nor argued: {missing:?}");

@@ -14,6 +14,11 @@ fn a_record_wakes_all_readers_that_sleep_for_it() {
 }
 
 #[test]
+fn who_falls_asleep_while_another_is_woken_is_woken_by_the_next() {
+    notify::NEWCOMER.check();
+}
+
+#[test]
 fn a_reader_that_cannot_sleep_receives_everything() {
     notify::AWAKE.check();
 }

@@ -10,13 +10,13 @@ use super::access::Others;
 use super::patience::Patience;
 use super::{Reader, Writer};
 use crate::error::{CreateError, OpenError, RemoveError};
-use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout};
+use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
 use crate::memory::{Mapped, Memory};
 use crate::ring::{self, JoinError, Start, TakeOverError};
 use crate::schema::PayloadSchema;
 use crate::segment::pages::{self, PageReport, Wishes};
 use crate::segment::survey::{self, RingInfo};
-use crate::segment::{Cleanup, Lives, Lock, Segments, anon, directory, file, heap};
+use crate::segment::{Cleanup, Lives, Lock, Segments, anon, directory, file, heap, semaphores};
 use crate::wait::{Pace, SLICE, WaitStrategy, membarrier};
 
 /// How often a ring that comes and goes is looked for.
@@ -87,6 +87,7 @@ impl Default for Options {
             reader_slots: 64,
             start: 0,
             may_evict: false,
+            waking: Waking::default(),
             payload: PayloadType::default(),
         };
         Options {
@@ -198,6 +199,27 @@ impl Options {
         self
     }
 
+    /// *Create.* By what those who sleep are woken; [`Wakeup::Futex`] by default. Whoever joins follows it.
+    ///
+    /// ```
+    /// use shmcast::{Options, Wakeup};
+    /// let ring = Options::new().wakeup(Wakeup::PosixSemaphore).create_anonymous()?;
+    /// # Ok::<(), shmcast::CreateError>(())
+    /// ```
+    pub fn wakeup(mut self, wakeup: Wakeup) -> Options {
+        self.geometry.waking.means = wakeup;
+        self
+    }
+
+    /// *Create.* The writer never makes a system call to wake a reader, also not when it closes the ring: a publish that finds room
+    /// is a few nanoseconds, whoever waits. Readers that would sleep look every millisecond instead (with
+    /// [`WaitStrategy::Spin`] or [`Yield`](WaitStrategy::Yield) they poll as ever), which costs them half a per cent of a core. A
+    /// writer that waits for room still sleeps, and is woken. Off by default.
+    pub fn no_wake(mut self, no_wake: bool) -> Options {
+        self.geometry.waking.no_wake = no_wake;
+        self
+    }
+
     /// *Open.* When the writer has died and everything is read, wait for its successor as if the ring were empty, instead of
     /// answering `WriterDied`. Off by default.
     pub fn wait_for_successor(mut self, wait: bool) -> Options {
@@ -222,6 +244,13 @@ impl Options {
     #[doc(hidden)]
     pub fn slice(mut self, slice: Duration) -> Options {
         self.slice = slice;
+        self
+    }
+
+    /// The key of the System V semaphores, else a random one. For tests, which leave nothing behind when they are killed.
+    #[doc(hidden)]
+    pub fn semaphore_key(mut self, key: i32) -> Options {
+        self.geometry.waking.key = key.cast_unsigned();
         self
     }
 
@@ -328,6 +357,7 @@ impl Options {
     pub(super) fn resume_writer(&self, mut segments: Segments) -> Result<Writer, CreateError> {
         let registered = membarrier::register();
         let path = segments.path.clone().unwrap_or_default();
+        semaphores::provide(&mut segments, true)?;
         let (cleanup, lease) = (segments.cleanup.take().filter(|_| !self.keep), segments.lease.take());
         let shared = Arc::new(Shared::new(segments, self.pages));
         let (ring, registry) = shared.views();
@@ -367,10 +397,13 @@ impl Options {
             let (field, value, rule) = ("capacity", self.geometry.capacity, "at least 4096");
             return Err(CreateError::Geometry(crate::layout::GeometryError { field, value, rule }));
         }
-        self.geometry.validate()?;
+        let mut geometry = self.geometry;
+        semaphores::choose_key(&mut geometry.waking)?;
+        geometry.validate()?;
         // Early: it costs 10 ms in a process that has threads already, and must precede the first publish.
         let registered = membarrier::register();
-        let mut segments = create(self.geometry)?;
+        let mut segments = create(geometry)?;
+        semaphores::provide(&mut segments, false)?;
         let (cleanup, lease) = (segments.cleanup.take().filter(|_| !self.keep), segments.lease.take());
         let shared = Arc::new(Shared::new(segments, self.pages));
         let (ring, registry) = shared.views();
@@ -478,10 +511,12 @@ impl Shared {
     fn new(segments: Segments, wishes: Wishes) -> Shared {
         let pages = pages::apply(wishes, &segments.ring, segments.registry.as_ref());
         let registry = segments.registry.zip(segments.registry_layout);
-        let may_evict = segments.ring_layout.geometry.may_evict;
+        let geometry = &segments.ring_layout.geometry;
+        let (may_evict, semaphores) = (geometry.may_evict, semaphores::usable(geometry, segments.trusted));
+        let registry = registry.map(|(backing, layout)| (Mapped::new(backing).with_semaphores(semaphores), layout));
         Shared {
             ring: (Mapped::new(segments.ring), segments.ring_layout),
-            registry: registry.map(|(backing, layout)| (Mapped::new(backing), layout)),
+            registry,
             trusted: segments.trusted && !may_evict,
             path: segments.path,
             lives: segments.lives,

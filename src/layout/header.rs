@@ -2,7 +2,8 @@
 
 use super::{
     BYTE_ORDER_MARK, CELL_OPEN, DataArea, FORMAT_VERSION, Geometry, GeometryError, HEADER_WORDS, LINE_BYTES,
-    MAX_SCHEMA_TEXT_BYTES, PayloadType, REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES,
+    MAX_READER_SLOTS, MAX_SCHEMA_TEXT_BYTES, MAX_SEMAPHORE_KEY, PayloadType, REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES,
+    Wakeup, Waking,
 };
 use crate::memory::{Memory, Word};
 use crate::ring::Site;
@@ -25,12 +26,17 @@ const START: usize = 9;
 const OPTIONS: usize = 10;
 /// Bit 0 of the options: the writer may go on without a lossless reader that stalls.
 const MAY_EVICT: u64 = 1;
+/// Bit 1 of the options: the writer wakes no reader.
+const NO_WAKE: u64 = 2;
 const WAKEUP: usize = 11;
+/// The values of `wakeup`.
+const WAKEUPS: [Wakeup; 3] = [Wakeup::Futex, Wakeup::PosixSemaphore, Wakeup::SysvSemaphore];
 const SCHEMA_LOW: usize = 12;
 const SCHEMA_HIGH: usize = 13;
 const PAYLOAD_SIZE: usize = 14;
 const PAYLOAD_ALIGNMENT: usize = 15;
 const PAYLOAD_NAME: usize = 16;
+const SEMAPHORE_KEY: usize = 24;
 
 /// First word of the region table: pairs of offset and length in bytes.
 const REGIONS: usize = 32;
@@ -166,12 +172,15 @@ impl RingLayout {
     #[must_use]
     pub fn header(&self) -> [u64; HEADER_WORDS] {
         let mut words = common(RING_MAGIC, self.incarnation, self.length, self.geometry.reader_slots);
-        let Geometry { capacity, blocks, alignment, reader_slots: _, start, may_evict, payload } = self.geometry;
+        let Geometry { capacity, blocks, alignment, reader_slots: _, start, may_evict, waking, payload } =
+            self.geometry;
         words[CAPACITY] = capacity;
         words[BLOCKS] = blocks;
         words[ALIGNMENT] = alignment;
         words[START] = start;
-        words[OPTIONS] = if may_evict { MAY_EVICT } else { 0 };
+        words[OPTIONS] = if may_evict { MAY_EVICT } else { 0 } | if waking.no_wake { NO_WAKE } else { 0 };
+        words[WAKEUP] = WAKEUPS.iter().position(|&known| known == waking.means).unwrap_or(0) as u64;
+        words[SEMAPHORE_KEY] = waking.key.into();
         words[SCHEMA_LOW] = payload.schema as u64;
         words[SCHEMA_HIGH] = (payload.schema >> 64) as u64;
         words[PAYLOAD_SIZE] = payload.size;
@@ -196,6 +205,12 @@ impl RingLayout {
             name,
             text: "",
         };
+        let means = usize::try_from(words[WAKEUP]).ok().and_then(|wakeup| WAKEUPS.get(wakeup)).copied();
+        check.rule(means.is_some(), "wakeup", WAKEUP, "0 (futex), 1 (POSIX semaphores) or 2 (System V semaphores)")?;
+        let key = u32::try_from(words[SEMAPHORE_KEY]).map_err(|_| {
+            check.field("semaphore_key", words[SEMAPHORE_KEY], "from 1 to 2^31 - 1 with System V semaphores, else 0")
+        })?;
+        let no_wake = words[OPTIONS] & NO_WAKE != 0;
         let geometry = Geometry {
             capacity: words[CAPACITY],
             blocks: words[BLOCKS],
@@ -203,17 +218,18 @@ impl RingLayout {
             reader_slots: words[READER_SLOTS],
             start: words[START],
             may_evict: words[OPTIONS] & MAY_EVICT != 0,
+            waking: Waking { means: means.unwrap_or_default(), key, no_wake },
             payload,
         };
         geometry.validate().map_err(|GeometryError { field, value, rule }| check.field(field, value, rule))?;
-        check.rule(words[OPTIONS] & !MAY_EVICT == 0, "options", OPTIONS, "0 or 1: no other option is known")?;
-        check.rule(words[WAKEUP] == 0, "wakeup", WAKEUP, "0 (futex): no other is known to this version")?;
+        let known = words[OPTIONS] & !(MAY_EVICT | NO_WAKE) == 0;
+        check.rule(known, "options", OPTIONS, "0 to 3: no other option is known")?;
         let raw = payload.alignment == 0;
         check.rule(!raw || words[SCHEMA_LOW] == 0, "schema_low", SCHEMA_LOW, "0 for raw bytes")?;
         check.rule(!raw || words[SCHEMA_HIGH] == 0, "schema_high", SCHEMA_HIGH, "0 for raw bytes")?;
         let unnamed = |at: usize| check.rule(!raw || words[at] == 0, "payload_name", at, "empty for raw bytes");
         (PAYLOAD_NAME..PAYLOAD_NAME + name.len()).try_for_each(unnamed)?;
-        check.zeros(PAYLOAD_NAME + name.len()..REGIONS)?;
+        check.zeros(SEMAPHORE_KEY + 1..REGIONS)?;
         let text_length = words[SCHEMA_TEXT_LENGTH];
         let whole_lines = text_length.is_multiple_of(LINE_BYTES) && text_length <= MAX_SCHEMA_TEXT_BYTES as u64;
         let fits = whole_lines && (!raw || text_length == 0);
@@ -287,6 +303,16 @@ impl RegistryLayout {
     pub fn format(&self, memory: &impl Memory) {
         write_header(memory, &self.header());
     }
+}
+
+/// The key of the System V semaphores, and their number, of a ring that has some by its header, which may be damaged.
+#[must_use]
+pub(crate) fn sysv_semaphores(words: &[u64; HEADER_WORDS]) -> Option<(u32, u64)> {
+    let has_some = words[MAGIC] == RING_MAGIC
+        && WAKEUPS.get(usize::try_from(words[WAKEUP]).ok()?) == Some(&Wakeup::SysvSemaphore)
+        && words[READER_SLOTS] <= MAX_READER_SLOTS;
+    let key = u32::try_from(words[SEMAPHORE_KEY]).ok().filter(|key| (1..=MAX_SEMAPHORE_KEY).contains(key));
+    has_some.then_some(key?).map(|key| (key, words[READER_SLOTS] + 1))
 }
 
 /// Loads the header of a segment, each word once.

@@ -38,7 +38,7 @@
 //! | I1 whole | only committed records, byte for byte, in order, each at most once | [`Writer::commit`], [`Reader::read`] | `publish`, `lap` |
 //! | I2 lossless | no gap between a lossless reader's join and its end | `Writer::slow_path`, `Reader::join` | `registry` |
 //! | I3 exact loss | a lossy reader is told exactly how many records it missed | `Reader::lapped` | `lap` |
-//! | I4 no lost wakeup | a record, or room, wakes whoever sleeps for it | `notify` | `notify` |
+//! | I4 no lost wakeup | a record, or room, wakes whoever sleeps for it | `notify` | `notify`, `semaphores` |
 //! | I5 crash | nothing committed is lost, the others go on | order of the stores; [`Writer::take_over`]; slices | `crash`, `take_over` |
 //! | I6 hostile peers | no undefined behaviour, no endless loop, no panic | [`layout`](crate::layout), bounded loops | fuzz `attach`, `hostile_reads`, `hostile_registry`; `tests/hostile` |
 //! | I7 flat | publish costs the same with any number of readers | no read but one flag on the fast path | `counts` |
@@ -62,6 +62,8 @@
 //! | P10 room wake | `RoomBump` Release, behind `WriterSleepingClear` | `RoomSeen` Acquire, before `WriterSleepingSet` | as P8, the other way round |
 //! | P11 close | `Close` Release | `ClosedLook`, `SleepClosedLook` Acquire | the last commit |
 //! | P12 slot reuse | `LeaveState` Release | `SlotClaim` acquire-release | the slot's old owner is done with it |
+//! | P13 token | `PostFence` SeqCst, between `WakeBump` and `SlotSleepingLook` | `SleepBarrier`, between `SlotSleepingSet` and `WakeLook` | store buffering: the writer sees the slot's flag, or the reader the new wake word (semaphores only) |
+//! | P14 stale token | `PostReader`, `PostWriter`, behind `SlotSleepingClear`, `WriterSleepingClear` | `ReaderDrain`, `WriterDrain`, before `SlotSleepingSet`, `WriterSleepingSet` | as P8: the flag that is set is set after it was cleared for the token that was taken |
 //!
 //! A dead process needs no pair: its lock, outside of the ring, orders its end before whoever takes it next.
 //!
@@ -97,6 +99,9 @@
 //! * A run of records of one length is judged by one look at `limit`, for the first of them: if nothing of that one may be
 //!   overwritten, nothing behind it may. A run ends at an eighth of the ring, so that room is given back as often as
 //!   otherwise. (Batches of 32 values of 8 bytes, one thread: half the time per value of single calls.)
+//! * Semaphores take the place of the futex call and nothing else: who must be woken is found out in the same way. A reader of which the
+//!   system, or the trust rule, does not allow it to sleep on one naps, and so does every reader of a ring whose writer wakes nobody
+//!   (`no_wake`): none of them sets a flag, so that the writer's fast path is the same for all.
 //! * A head cell is rewritten only when the position moved; a batch is committed before any slow path and before a wrap.
 //!
 //! # Glossary

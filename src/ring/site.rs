@@ -80,6 +80,10 @@ sites! {
     RoomBarrier,
     /// The writer sleeps on the room word.
     RoomWait,
+    /// The writer takes what tokens its semaphore has left, before it says that it sleeps.
+    WriterDrain,
+    /// The writer sleeps on its semaphore.
+    WriterTake,
 
     // The writer wakes and closes.
     /// The writer clears the flag "a reader sleeps".
@@ -88,6 +92,14 @@ sites! {
     WakeBump,
     /// The writer wakes all readers.
     WakeReaders,
+    /// Fence between the new value of the wake word and the looks at the slots' own flags.
+    PostFence,
+    /// The writer looks whether the owner of a slot sleeps on its semaphore.
+    SlotSleepingLook,
+    /// The writer clears the flag of a slot.
+    SlotSleepingClear,
+    /// The writer posts the semaphore of a slot.
+    PostReader,
     /// Store of `closed`.
     Close,
     /// Store of the barrier mode.
@@ -120,6 +132,8 @@ sites! {
     RoomBump,
     /// The reader wakes the writer.
     WakeWriter,
+    /// The reader posts the writer's semaphore.
+    PostWriter,
 
     // A reader sleeps for records.
     /// Load of the wake word before the reader says that it sleeps.
@@ -138,6 +152,14 @@ sites! {
     SleepLimitLook,
     /// The reader sleeps on the wake word.
     SleepWait,
+    /// The reader takes what tokens its semaphore has left, before it says that it sleeps.
+    ReaderDrain,
+    /// Store of the flag of the reader's slot.
+    SlotSleepingSet,
+    /// Load of the wake word in the second look, for a reader that sleeps on a semaphore.
+    WakeLook,
+    /// The reader sleeps on its semaphore.
+    ReaderTake,
 
     // A reader joins and leaves.
     /// Compare-exchange of a slot from FREE to JOINING.

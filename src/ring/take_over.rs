@@ -54,7 +54,7 @@ impl<M: Memory> Writer<M> {
         // Release: whoever sees the new epoch sees that the ring is open.
         memory.store(layout.epoch(), epoch, Release, Site::EpochStore);
         // The dead writer may have cleared the flag and not have woken: its debt.
-        writer.wake_readers();
+        writer.wake_everybody();
         Ok(writer)
     }
 }

@@ -28,7 +28,7 @@ use super::lives::Lease;
 use super::place::{kind, open_error};
 use super::{Lives, Segments, mapping};
 use crate::error::{CreateError, OpenError};
-use crate::layout::Geometry;
+use crate::layout::{Geometry, GeometryError, Wakeup};
 use crate::memory::Backing;
 
 /// What nobody may do to a segment any more, and that nobody may seal more: a peer could seal writing.
@@ -52,6 +52,11 @@ pub(crate) enum Profile {
 /// # Errors
 /// See [`CreateError`]; nothing is left behind.
 pub(crate) fn create(profile: Profile, geometry: Geometry) -> Result<Segments, CreateError> {
+    if profile == Profile::Strict && geometry.waking.means == Wakeup::PosixSemaphore {
+        // Readers write the registry, and who may write a semaphore of the C library has power over all who use it.
+        let rule = "other than POSIX semaphores, for a strict ring";
+        return Err(GeometryError { field: "wakeup", value: 1, rule }.into());
+    }
     let layouts = super::layouts(geometry)?;
     let needed = layouts.0.length + layouts.1.length;
     // A memfd has no limit of its own.

@@ -35,6 +35,7 @@ pub(crate) mod memfd;
 pub(crate) mod pages;
 mod place;
 pub(crate) mod posix;
+pub(crate) mod semaphores;
 pub(crate) mod survey;
 pub(crate) mod sysv;
 
@@ -118,6 +119,8 @@ pub(crate) struct Cleanup {
     inodes: Option<[Inode; 2]>,
     /// The same, of a ring in System V segments.
     sysv: Vec<sysv::Id>,
+    /// The set of System V semaphores, if it has one.
+    semaphores: Option<semaphores::Owned>,
     /// The mappings keep the inodes alive, so that their numbers are not given to the files of a new ring.
     _pins: [Arc<dyn Backing>; 2],
 }
@@ -129,6 +132,8 @@ impl Cleanup {
         if std::process::id() != self.process {
             return;
         }
+        // The set before the ring, which alone names its key.
+        self.semaphores.iter().copied().for_each(semaphores::Owned::remove);
         if let (Some(place), Some(created)) = (&self.place, self.inodes) {
             place.remove_own(created);
         }
@@ -169,7 +174,9 @@ fn random() -> Result<u64, CreateError> {
 
 /// Formats fresh, zeroed segments. The registry first: a ring with its magic word has a registry.
 fn format(ring: &Arc<dyn Backing>, registry: &Arc<dyn Backing>, layouts: &(RingLayout, RegistryLayout)) {
-    layouts.1.format(&Mapped::new(registry.clone()));
+    let registry = Mapped::new(registry.clone());
+    semaphores::format(&registry, &layouts.1, layouts.0.geometry.waking.means);
+    layouts.1.format(&registry);
     layouts.0.format(&Mapped::new(ring.clone()));
 }
 
@@ -212,14 +219,27 @@ fn parse_meminfo(text: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/guard.rs"]
+pub(crate) mod guard;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::layout::PayloadType;
+    use crate::layout::{PayloadType, Waking};
 
     /// A small ring.
     pub(crate) fn geometry() -> Geometry {
         let payload = PayloadType::default();
-        Geometry { capacity: 4096, blocks: 16, alignment: 8, reader_slots: 4, start: 0, may_evict: false, payload }
+        Geometry {
+            capacity: 4096,
+            blocks: 16,
+            alignment: 8,
+            reader_slots: 4,
+            start: 0,
+            may_evict: false,
+            waking: Waking::default(),
+            payload,
+        }
     }
 
     /// What is in a directory, sorted.

@@ -19,7 +19,7 @@ use super::access::{self, Manner, Whose};
 use super::attach::{Opened, attach};
 use super::build::Fresh;
 use super::lives::Lease;
-use super::{Cleanup, Inode, Lives, Segments, directory, posix};
+use super::{Cleanup, Inode, Lives, Segments, directory, posix, semaphores};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{REGISTRY_MAGIC, RING_MAGIC, WORD_BYTES};
 
@@ -89,6 +89,7 @@ impl Place {
             inodes: Some([Inode::of(&ring), Inode::of(&registry)]),
             place: Some(self),
             sysv: Vec::new(),
+            semaphores: None,
             _pins: [segments.ring.clone(), mapped],
         });
         Ok(segments)
@@ -246,6 +247,10 @@ impl Place {
         if !parts.iter().any(|(_, part)| whole(part)) {
             return Err(self.no_magic(&self.ring));
         }
+        // The set before the ring, which alone names its key.
+        if let Some(doomed) = &parts[0].1 {
+            self.remove_semaphores(doomed.inode);
+        }
         for (name, doomed) in parts {
             let Some(doomed) = doomed else { continue };
             let failed = |errno| remove_error(errno, &self.path(name), "remove");
@@ -261,6 +266,14 @@ impl Place {
             }
         }
         Ok(())
+    }
+
+    /// Removes the System V semaphores of a ring that may be removed, if it has some.
+    fn remove_semaphores(&self, ring: Inode) {
+        let Ok(file) = self.open_at(&self.ring, OFlag::O_RDONLY) else { return };
+        if let Some(stat) = fstat(&file).ok().filter(|stat| Inode::of(stat) == ring) {
+            semaphores::remove_of_file(&File::from(file), stat.st_uid);
+        }
     }
 
     fn no_magic(&self, name: &OsStr) -> RemoveError {

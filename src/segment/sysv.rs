@@ -30,7 +30,7 @@ use super::access::{Manner, Permissions};
 use super::attach::format_error;
 pub use super::key::SysvKey;
 use super::place::{create_error, open_error, remove_error};
-use super::{Cleanup, Segments, mapping, pages};
+use super::{Cleanup, Segments, mapping, pages, semaphores};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{
     FormatError, Geometry, HEADER_WORDS, REGISTRY_MAGIC, RING_MAGIC, RegistryLayout, RingLayout, WORD_BYTES,
@@ -216,6 +216,7 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry, permissions: Permissions)
         place: None,
         inodes: None,
         sysv: vec![ring.id, registry.id],
+        semaphores: None,
         _pins: [ring.backing.clone(), registry.backing.clone()],
     };
     let (ring_layout, registry_layout) = layouts;
@@ -342,6 +343,11 @@ pub(crate) fn remove(key: SysvKey) -> Result<(), RemoveError> {
     if ring.is_none() && registry.is_none() {
         return Err(RemoveError::NotFound { path: label(key.ring) });
     }
+    if let Some((Ok(segment), Ok(stat))) = ring.map(|id| (id.attach(false), id.stat()))
+        && segment.words() >= HEADER_WORDS
+    {
+        semaphores::remove_of(&load_header(&Mapped::new(segment)), stat.shm_perm.uid);
+    }
     for (id, key) in [(ring, key.ring), (registry, key.registry)] {
         match id.map_or(Ok(()), Id::try_remove) {
             // Somebody else was faster.
@@ -389,13 +395,10 @@ fn abandoned(stat: &shmid_ds) -> bool {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/guard.rs"]
-mod guard;
-
-#[cfg(test)]
 #[cfg(not(miri))] // Miri has no shared mappings.
 mod tests {
     use super::*;
+    use crate::segment::guard;
     use crate::segment::tests::geometry;
     use std::sync::atomic::Ordering::SeqCst;
 

@@ -41,7 +41,7 @@ pub(crate) fn wake_all(word: *const u32) {
 }
 
 /// Now + `slice`, as the kernel takes it; the end of time if that is beyond it.
-fn deadline(seconds: libc::time_t, nanos: libc::c_long, slice: Duration) -> libc::timespec {
+pub(crate) fn deadline(seconds: libc::time_t, nanos: libc::c_long, slice: Duration) -> libc::timespec {
     const SECOND: libc::c_long = 1_000_000_000;
     let nanos = nanos + libc::c_long::from(slice.subsec_nanos() as i32);
     let whole = libc::time_t::try_from(slice.as_secs()).unwrap_or(libc::time_t::MAX);

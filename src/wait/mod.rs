@@ -1,4 +1,4 @@
-//! How a thread waits: spin, yield, or sleep on a futex.
+//! How a thread waits: spin, yield, or sleep, on a futex or a semaphore.
 //!
 //! ```text
 //!   a receive finds nothing ──▶ back off, if more comes for it (`back_off`) ──▶ poll, with a pause between two polls
@@ -12,6 +12,7 @@ mod back_off;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod membarrier;
+pub(crate) mod semaphore;
 
 use std::time::{Duration, Instant};
 

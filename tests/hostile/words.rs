@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout};
-use shmcast::memory::{Barrier, Memory, Word};
+use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
+use shmcast::memory::{Barrier, Memory, Semaphore, Word};
 use shmcast::ring::{JoinError, Read, Reader, Refused, Registry, Ring, Site, Start, Stop, Writer};
 
 use super::support::{assert_whole, record_of};
@@ -165,6 +165,20 @@ impl Memory for Words {
     fn wake(&self, _: Word, _: Site) {
         self.0.wakes.set(self.0.wakes.get() + 1);
     }
+
+    fn drain(&self, semaphore: Semaphore, _: u64, _: Site) -> bool {
+        let _ = self.cell(semaphore.at);
+        true
+    }
+
+    fn take(&self, semaphore: Semaphore, _: Duration, _: Site) {
+        let _ = self.cell(semaphore.at);
+    }
+
+    fn post(&self, semaphore: Semaphore, _: Site) {
+        let _ = self.cell(semaphore.at);
+        self.0.wakes.set(self.0.wakes.get() + 1);
+    }
 }
 
 pub(crate) const CAPACITY: u64 = 4096;
@@ -195,6 +209,7 @@ impl Bench {
             reader_slots: SLOTS,
             start,
             may_evict: false,
+            waking: Waking::default(),
             payload,
         };
         let layout = RingLayout::new(geometry, 1).expect("a small ring");

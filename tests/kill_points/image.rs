@@ -14,7 +14,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use shmcast::layout::slot::FREE;
 use shmcast::layout::{HEADER_WORDS, RegistryLayout, RingLayout};
-use shmcast::memory::{Backing, Barrier, Mapped, Memory, Word};
+use shmcast::memory::{Backing, Barrier, Mapped, Memory, Semaphore, Word};
 use shmcast::ring::{Registry, Ring, Site};
 
 /// Words of a mapping.
@@ -268,5 +268,17 @@ impl Memory for Counted {
 
     fn wake(&self, at: Word, site: Site) {
         self.memory.wake(at, site);
+    }
+
+    fn drain(&self, semaphore: Semaphore, most: u64, site: Site) -> bool {
+        self.memory.drain(semaphore, most, site)
+    }
+
+    fn take(&self, semaphore: Semaphore, slice: Duration, site: Site) {
+        self.memory.take(semaphore, slice, site);
+    }
+
+    fn post(&self, semaphore: Semaphore, site: Site) {
+        self.memory.post(semaphore, site);
     }
 }

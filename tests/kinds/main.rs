@@ -13,8 +13,10 @@ use kind::{Kind, Spot, View, Wrong};
 use nix::unistd::{geteuid, gettid};
 use peer::{Line, Peer};
 use roles::{play, restless};
-use shmcast::{CreateError, OpenError, Options, PageOutcome, RemoveError, TryPublishError, TryRecvError, Writer};
-use support::{Child, LIMIT, assert_whole, guard, hear, record_of, role, say, smallest, wait_until_asleep};
+use shmcast::{
+    CreateError, OpenError, Options, PageOutcome, RemoveError, TryPublishError, TryRecvError, Wakeup, Writer,
+};
+use support::{Child, LIMIT, assert_whole, guard, hear, record_of, role, say, smallest, wait_until_asleep, woken_by};
 
 /// Payloads of the streams are shorter than this.
 const BOUND: u64 = 300;
@@ -26,13 +28,15 @@ struct Row {
     not_for: fn(Kind) -> Option<&'static str>,
 }
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 20] = [
     Row { name: "lossless delivery", run: lossless_delivery, not_for: all },
     Row { name: "lossy delivery", run: lossy_delivery, not_for: all },
     Row { name: "a lap with its exact loss", run: exact_loss, not_for: all },
     Row { name: "back-pressure", run: back_pressure, not_for: all },
     Row { name: "a record wakes a sleeping reader", run: reader_is_woken, not_for: all },
     Row { name: "room wakes a sleeping writer", run: writer_is_woken, not_for: all },
+    Row { name: "POSIX semaphores wake both sides", run: posix_semaphores_wake, not_for: not_strict },
+    Row { name: "System V semaphores wake both sides", run: sysv_semaphores_wake, not_for: named },
     Row { name: "close is seen", run: close_is_seen, not_for: all },
     Row { name: "the same ring at two addresses", run: two_addresses, not_for: openable },
     Row { name: "whole or not at all", run: whole_or_not_at_all, not_for: named },
@@ -60,6 +64,10 @@ fn reachable(kind: Kind) -> Option<&'static str> {
         Kind::Named => Some("its directory is of one user; tests/failures.rs has one that users share"),
         kind => openable(kind),
     }
+}
+
+fn not_strict(kind: Kind) -> Option<&'static str> {
+    (kind == Kind::MemfdStrict).then_some("its readers are to have no power over the writer: tests/semaphores.rs")
 }
 
 fn named(kind: Kind) -> Option<&'static str> {
@@ -147,6 +155,8 @@ rows! {
     every_kind_holds_the_writer_back: "back-pressure",
     every_kind_wakes_readers: "a record wakes a sleeping reader",
     every_kind_wakes_writers: "room wakes a sleeping writer",
+    every_kind_wakes_by_posix_semaphores: "POSIX semaphores wake both sides",
+    every_kind_wakes_by_system_v_semaphores: "System V semaphores wake both sides",
     every_kind_closes: "close is seen",
     every_kind_can_be_anywhere: "the same ring at two addresses",
     every_kind_is_whole_or_not_at_all: "whole or not at all",
@@ -266,7 +276,11 @@ fn asleep(peer: &mut Peer) {
 }
 
 fn reader_is_woken(spot: &mut Spot) {
-    let mut ring = spot.create(&smallest());
+    reader_is_woken_in(spot, &smallest());
+}
+
+fn reader_is_woken_in(spot: &mut Spot, options: &Options) {
+    let mut ring = spot.create(options);
     let mut peer = start("sleeper", spot);
     asleep(&mut peer);
     publish(&mut ring, 1);
@@ -277,7 +291,26 @@ fn reader_is_woken(spot: &mut Spot) {
 }
 
 fn writer_is_woken(spot: &mut Spot) {
-    let mut ring = spot.create(&restless(smallest()));
+    writer_is_woken_in(spot, &restless(smallest()));
+}
+
+fn posix_semaphores_wake(spot: &mut Spot) {
+    reader_is_woken_in(spot, &woken_by(smallest(), "posix"));
+    writer_is_woken_in(&mut Spot::new(spot.kind), &restless(woken_by(smallest(), "posix")));
+}
+
+/// And no set stays behind.
+fn sysv_semaphores_wake(spot: &mut Spot) {
+    let key = guard::fresh_key();
+    let options = smallest().wakeup(Wakeup::SysvSemaphore).semaphore_key(key);
+    reader_is_woken_in(spot, &options);
+    assert!(guard::sets(&[key]).is_empty());
+    writer_is_woken_in(&mut Spot::new(spot.kind), &restless(options));
+    assert!(guard::sets(&[key]).is_empty());
+}
+
+fn writer_is_woken_in(spot: &mut Spot, options: &Options) {
+    let mut ring = spot.create(options);
     let mut peer = start("late", spot);
     peer.expect("joined");
     let held = fill(&mut ring);
@@ -525,20 +558,22 @@ fn killed_reader(spot: &mut Spot) {
 
 fn leave_segments() {
     let key = guard::fresh_key();
-    let _ring = smallest().create_sysv(shmcast::SysvKey::new(key)).unwrap_or_else(|error| panic!("{error}"));
+    // Keys of segments and of semaphores are different things.
+    let options = smallest().wakeup(Wakeup::SysvSemaphore).semaphore_key(key);
+    let _ring = options.create_sysv(shmcast::SysvKey::new(key)).unwrap_or_else(|error| panic!("{error}"));
     say(format_args!("made {key}"));
     hear();
 }
 
 /// What every test here relies on.
 #[test]
-fn a_killed_test_leaves_no_segments() {
+fn a_killed_test_leaves_no_segments_and_no_semaphores() {
     let mut child = Child::start("leaves segments", &[]);
     let key: i32 = child.expect("made").parse().expect("a number");
-    assert_eq!(guard::segments(&[key, key + 1]).len(), 2);
+    assert_eq!((guard::segments(&[key, key + 1]).len(), guard::sets(&[key]).len()), (2, 1));
     child.kill();
     let start = std::time::Instant::now();
-    while !guard::segments(&[key, key + 1]).is_empty() {
+    while !guard::segments(&[key, key + 1]).is_empty() || !guard::sets(&[key]).is_empty() {
         assert!(start.elapsed() < LIMIT, "the guard does not do its work");
         std::thread::yield_now();
     }

@@ -1,8 +1,8 @@
-//! System V segments outlive everybody, so a test process that is killed would leave its segments behind. Before it makes
-//! one it tells the keys to a guard: a child that does nothing but wait for the end of a pipe, which comes with the
+//! System V segments and sets of semaphores outlive everybody, so a test process that is killed would leave its own behind. Before
+//! it makes one it tells the keys to a guard: a child that does nothing but wait for the end of a pipe, which comes with the
 //! end of the test process, however it ends; and then removes what still has one of the keys.
 //!
-//! Also used by the unit tests of `src/segment/sysv.rs`.
+//! Also used by the unit tests of `src/segment/sysv.rs` and `src/wait/semaphore/sysv.rs`.
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::fs::File;
@@ -65,6 +65,12 @@ fn watch(hears: &OwnedFd) -> ! {
             // SAFETY: whoever has it attached keeps it.
             unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
         }
+        // SAFETY: no memory is involved.
+        let set = unsafe { libc::semget(key, 0, 0) };
+        if set >= 0 {
+            // SAFETY: as above.
+            unsafe { libc::semctl(set, 0, libc::IPC_RMID) };
+        }
     }
     // SAFETY: ends this process without running what belongs to its parent.
     unsafe { libc::_exit(0) }
@@ -88,7 +94,16 @@ pub(crate) fn fresh_key() -> i32 {
 
 /// The segments that there are with one of these keys.
 pub(crate) fn segments(keys: &[i32]) -> Vec<String> {
-    let table = std::fs::read_to_string("/proc/sysvipc/shm").expect("the table of segments");
+    listed("/proc/sysvipc/shm", keys)
+}
+
+/// The sets of semaphores that there are with one of these keys.
+pub(crate) fn sets(keys: &[i32]) -> Vec<String> {
+    listed("/proc/sysvipc/sem", keys)
+}
+
+fn listed(table: &str, keys: &[i32]) -> Vec<String> {
+    let table = std::fs::read_to_string(table).expect("a table of the system");
     let has_key = |line: &&str| {
         line.split_whitespace().next().and_then(|key| key.parse().ok()).is_some_and(|key: i32| keys.contains(&key))
     };

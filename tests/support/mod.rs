@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shmcast::{OpenError, Options, Reader, Subscriber, SysvKey, Writer};
+use shmcast::{OpenError, Options, Reader, Subscriber, SysvKey, Wakeup, Writer};
 
 /// Far more than anything here takes on a loaded machine: who waits this long hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -145,6 +145,17 @@ pub(crate) fn on_every_kind(options: &Options, test: impl Fn(Writer, &Door)) {
         println!("on a ring of kind {kind}");
         let (writer, door) = make(options);
         test(writer, &door);
+    }
+}
+
+/// What a sleeper can be woken by, and "no_wake": not at all.
+pub(crate) fn woken_by(options: Options, how: &str) -> Options {
+    match how {
+        "futex" => options.wakeup(Wakeup::Futex),
+        "posix" => options.wakeup(Wakeup::PosixSemaphore),
+        "sysv" => options.wakeup(Wakeup::SysvSemaphore).semaphore_key(guard::fresh_key()),
+        "no_wake" => options.no_wake(true),
+        other => panic!("nobody is woken by {other}"),
     }
 }
 

@@ -57,7 +57,7 @@ impl Bench {
             Place::Flags { word: 0 } => (false, registry.sleeping().0),
             Place::Flags { word } => (false, registry.room().0 + usize::from(word % 3)),
             Place::Slot { slot, word } if slots > 0 => {
-                (false, registry.slot_state(u64::from(slot) % slots).0 + usize::from(word % 3))
+                (false, registry.slot_state(u64::from(slot) % slots).0 + usize::from(word % 4))
             }
             Place::Slot { .. } => return,
             Place::AnyRegistry { word } => (false, usize::from(word) % self.registry.len()),

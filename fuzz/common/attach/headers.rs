@@ -76,8 +76,11 @@ fn check_registry(layout: &RegistryLayout, words: &[u64; HEADER_WORDS], mapped: 
         regions.push(words(layout.slot_state(slot), line));
         assert_eq!(layout.slot_cursor(slot), layout.slot_state(slot).plus(1));
         assert_eq!(layout.slot_process(slot), layout.slot_state(slot).plus(2));
+        assert_eq!(layout.slot_sleeping(slot), layout.slot_state(slot).plus(3));
+        assert_eq!(layout.slot_semaphore(slot).at, layout.slot_state(slot).plus(8));
     }
     disjoint(&regions, layout.length);
+    assert_eq!(layout.writer_semaphore().at, layout.room().plus(8));
     assert!([layout.writer_sleeping(), layout.high_water()].iter().all(|word| word.0 - layout.room().0 < 3));
 }
 

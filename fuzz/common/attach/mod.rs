@@ -23,7 +23,7 @@ mod headers;
 pub(crate) mod script;
 mod steps;
 
-use shmcast::layout::{Geometry, HEADER_WORDS, MAX_POSITION, PayloadType, RegistryLayout, RingLayout};
+use shmcast::layout::{Geometry, HEADER_WORDS, MAX_POSITION, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
 use shmcast::ring::{Reader, Registry, Ring, Stop, Writer};
 
 use crate::memory::Guarded;
@@ -108,6 +108,8 @@ impl Bench {
         };
         let start = start / alignment * alignment;
         let reader_slots = u64::from(slots % 5);
+        let means = if slots & 64 == 0 { Wakeup::Futex } else { Wakeup::PosixSemaphore };
+        let waking = Waking { means, key: 0, no_wake: slots & 128 != 0 };
         let geometry = Geometry {
             capacity,
             blocks,
@@ -115,6 +117,7 @@ impl Bench {
             reader_slots,
             start,
             may_evict: false,
+            waking,
             payload: PayloadType::default(),
         };
         let ring_layout = RingLayout::new(geometry, 7).unwrap_or_else(|error| panic!("{error}"));

@@ -14,7 +14,7 @@ mod registry;
 #[cfg(test)]
 pub(crate) mod seeds;
 
-use shmcast::layout::{Geometry, HEADER_WORDS, MAX_POSITION, PayloadType, RegistryLayout, RingLayout};
+use shmcast::layout::{Geometry, HEADER_WORDS, MAX_POSITION, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::ring::{Registry, Ring, Writer};
 
 use crate::memory::{Change, Guarded, Spot, Strike};
@@ -42,7 +42,16 @@ impl Bench {
         // Up to where a run can come, and no further.
         let start = if late { MAX_POSITION - (1 << 20) } else { 0 };
         let payload = PayloadType::default();
-        let geometry = Geometry { capacity, blocks, alignment, reader_slots, start, may_evict: true, payload };
+        let geometry = Geometry {
+            capacity,
+            blocks,
+            alignment,
+            reader_slots,
+            start,
+            may_evict: true,
+            waking: Waking::default(),
+            payload,
+        };
         let ring_layout = RingLayout::new(geometry, 7).unwrap_or_else(|error| panic!("{error}"));
         let registry_layout = RegistryLayout::new(reader_slots, 7);
         let (ring, registry) = (Guarded::zeroed(ring_layout.length), Guarded::zeroed(registry_layout.length));

@@ -8,4 +8,5 @@ pub mod lap;
 pub mod notify;
 pub mod publish;
 pub mod registry;
+pub mod semaphores;
 pub mod take_over;

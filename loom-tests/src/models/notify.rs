@@ -41,17 +41,20 @@ fn publish(world: &World, writer: &mut Writer<Seam>, count: u64) {
     }
 }
 
+/// All records of the plan for one sleeper.
+fn sleeper(world: World) {
+    let (mut writer, count) = (world.writer(), world.plan.words.len() as u64);
+    let reader = receiver(&world, world.lossy(Start::Oldest).expect("a reader"), count);
+    publish(&world, &mut writer, count);
+    reader.join().expect("a reader");
+}
+
 /// Two records for one sleeper.
 pub const SLEEPER: Model = Model {
     waiting: Waiting::Sleeps,
     preemptions: Some(3),
     must_see: &["a reader parked"],
-    ..Model::new("a_record_wakes_the_reader_that_sleeps_for_it", &[0, 0], |world| {
-        let mut writer = world.writer();
-        let reader = receiver(&world, world.lossy(Start::Oldest).expect("a reader"), 2);
-        publish(&world, &mut writer, 2);
-        reader.join().expect("a reader");
-    })
+    ..Model::new("a_record_wakes_the_reader_that_sleeps_for_it", &[0, 0], sleeper)
 };
 
 /// Two records for two sleepers.
@@ -60,15 +63,29 @@ pub const SLEEPERS: Model = Model {
     ..Model {
         name: "a_record_wakes_all_readers_that_sleep_for_it",
         body: |world| {
-            let mut writer = world.writer();
-            let readers = [0, 1].map(|_| receiver(&world, world.lossy(Start::Oldest).expect("a reader"), 2));
-            publish(&world, &mut writer, 2);
+            let (mut writer, count) = (world.writer(), world.plan.words.len() as u64);
+            let readers = [0, 1].map(|_| receiver(&world, world.lossy(Start::Oldest).expect("a reader"), count));
+            publish(&world, &mut writer, count);
             for reader in readers {
                 reader.join().expect("a reader");
             }
         },
         ..SLEEPER
     }
+};
+
+/// Two records: one sleeper is woken by the first, while another goes to sleep for the second.
+pub const NEWCOMER: Model = Model {
+    name: "who_falls_asleep_while_another_is_woken_is_woken_by_the_next",
+    body: |world| {
+        let mut writer = world.writer();
+        let readers = [1, 2].map(|count| receiver(&world, world.lossy(Start::Oldest).expect("a reader"), count));
+        publish(&world, &mut writer, 2);
+        for reader in readers {
+            reader.join().expect("a reader");
+        }
+    },
+    ..SLEEPERS
 };
 
 /// As [`SLEEPER`], without the futex.
@@ -193,4 +210,4 @@ pub const BATCH: Model = Model {
 
 /// All of this file.
 pub const ALL: &[Model] =
-    &[SLEEPER, SLEEPERS, AWAKE, ROOM, ROOM_AGAIN, ROOM_AWAKE, ROOM_IN_STEPS, ROOM_OF_TWO, LEAVER, BATCH];
+    &[SLEEPER, SLEEPERS, NEWCOMER, AWAKE, ROOM, ROOM_AGAIN, ROOM_AWAKE, ROOM_IN_STEPS, ROOM_OF_TWO, LEAVER, BATCH];
