@@ -356,12 +356,18 @@ impl Reader {
         if waiting.is_some() && self.writer_died() {
             return Err(RecvTimeoutError::WriterDied);
         }
-        match waiting.get_or_insert_with(|| self.pace.wait_for_record(self.core.sequence(), deadline)).step() {
+        match waiting
+            .get_or_insert_with(|| self.pace.wait_for_record(self.core.sequence(), deadline))
+            .step(&mut self.pace)
+        {
             Step::Poll(polls) => Ok(polls),
             Step::Park(slice) => {
                 // Nobody wakes a reader when the writer dies.
                 let watched = self.shared.lives.is_some() && !self.options.wait_for_successor;
-                self.core.park(if watched { slice.min(WATCH) } else { slice });
+                let began = Instant::now();
+                if self.core.park(if watched { slice.min(WATCH) } else { slice }) {
+                    self.pace.slept_since(began);
+                }
                 Ok(0)
             }
             // Perhaps not asked yet: there may have been no time for it.

@@ -326,7 +326,9 @@ impl Writer {
     /// [`WaitForReadersError`] with the number found.
     pub fn wait_for_readers(&mut self, n: u64, timeout: Duration) -> Result<(), WaitForReadersError> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut waiting = self.pace.wait(deadline);
+        // A wait of another kind: nothing is to be learnt from it.
+        let mut pace = self.pace;
+        let mut waiting = pace.wait(deadline);
         loop {
             let mut found = self.reader_count();
             if found >= n {
@@ -339,7 +341,7 @@ impl Writer {
                     return Ok(());
                 }
             }
-            match waiting.step() {
+            match waiting.step(&mut pace) {
                 Step::Poll(_) => std::hint::spin_loop(),
                 Step::Park(slice) => {
                     self.core.park(slice, |core| core.reader_count() >= n);
@@ -408,7 +410,7 @@ impl Writer {
         }
         let mut waiting = self.pace.wait(deadline);
         loop {
-            let polls = match waiting.step() {
+            let polls = match waiting.step(&mut self.pace) {
                 Step::Poll(most) => {
                     // Who only polls looks, too.
                     self.patience.glance(&mut self.core, self.shared.lives.as_ref());
@@ -419,7 +421,9 @@ impl Writer {
                         // Nobody wakes the writer when a reader dies, or has stalled for too long.
                         let watched = self.patience.watches(self.shared.lives.as_ref());
                         let slice = if watched { slice.min(WATCH) } else { slice };
+                        let began = Instant::now();
                         self.core.park_for_room(len, slice);
+                        self.pace.slept_since(began);
                     }
                     1
                 }
