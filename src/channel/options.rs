@@ -192,7 +192,7 @@ impl Options {
     ///
     /// Only readers with a slot count: all lossless ones, and the lossy ones that found a slot free. That one left is
     /// noticed with the second record published afterwards at the latest; that one died, within a [block](Self::blocks) of the ring and a record, or
-    /// when the writer has to wait for it. (Deaths are not seen on the heap and in System V shared memory.) The fast path costs
+    /// when the writer has to wait for it. (Deaths are not seen on the heap, and in System V shared memory that is for other users.) The fast path costs
     /// nothing more; a system call per block and per reader.
     pub fn need_readers(mut self, need: bool) -> Options {
         self.need_readers = need;

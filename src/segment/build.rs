@@ -168,7 +168,7 @@ impl Built<'_> {
             inodes: Some([Inode::of(&ring.stat), Inode::of(&registry.stat)]),
             place: Some(place),
             sysv: Vec::new(),
-            semaphores: None,
+            semaphores: Vec::new(),
             _pins: [ring.backing.clone(), registry.backing.clone()],
         };
         let trusted = super::trusted(&ring.stat, &registry.stat);

@@ -23,6 +23,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::stat::Mode;
 
+use super::undo::Undo;
 use crate::wait::fork;
 
 const SLOTS_AT: i64 = 1 << 40;
@@ -32,11 +33,18 @@ const PAGE_BYTES: usize = 4096;
 /// A lock that this process holds until the value is dropped, or the process dies. A forked child does not have it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    /// Keeps the open file, and with it the lock, alive. Never accessed.
-    pin: ManuallyDrop<MmapRaw>,
+    held: Held,
     born: usize,
     /// Of a writer: its sign of life.
     sign: Option<Box<Lock>>,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// Keeps the open file, and with it the lock, alive. Never accessed.
+    Pin(ManuallyDrop<MmapRaw>),
+    /// A semaphore of the set.
+    Semaphore(Undo, u64),
 }
 
 impl Lock {
@@ -51,23 +59,33 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // A forked child does not have the mapping, and may have mapped something else there by now.
         if self.born == fork::generation() {
-            // SAFETY: not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.pin) };
+            match &mut self.held {
+                // SAFETY: not used afterwards.
+                Held::Pin(pin) => unsafe { ManuallyDrop::drop(pin) },
+                Held::Semaphore(set, number) => set.give_back(*number),
+            }
         }
     }
 }
 
 /// Where the locks of one ring are.
 #[derive(Debug)]
-pub(crate) struct Lives {
-    /// None for a follower.
-    registry: Option<OwnedFd>,
-    lease: Lease,
+pub(crate) enum Lives {
+    /// On its files.
+    Files {
+        /// None for a follower.
+        registry: Option<OwnedFd>,
+        lease: Lease,
+    },
+    /// It has no files: in a set of semaphores, which the kernel takes back just so.
+    Semaphores(Undo),
 }
+
+const WRITER: u64 = 0;
 
 /// Where the writer's lock is.
 #[derive(Debug)]
-pub(super) enum Lease {
+pub(crate) enum Lease {
     /// In the registry.
     Registry,
     /// In a file of its own, that of a named ring.
@@ -79,43 +97,54 @@ pub(super) enum Lease {
 impl Lives {
     /// `registry` may be any file that all who use the ring share: no byte of it is touched.
     pub(super) fn new(registry: OwnedFd, lease: Lease) -> Lives {
-        Lives { registry: Some(registry), lease }
+        Lives::Files { registry: Some(registry), lease }
     }
 
     /// For a follower, who has the file of the ring and no other.
     pub(super) fn of_follower(ring: OwnedFd) -> Lives {
-        Lives { registry: None, lease: Lease::Hidden(ring) }
+        Lives::Files { registry: None, lease: Lease::Hidden(ring) }
     }
 
     /// Takes the writer's lock; none if a writer lives. Some microseconds.
     pub(crate) fn lock_writer(&self) -> io::Result<Option<Lock>> {
-        match (&self.lease, &self.registry) {
-            (Lease::Registry, Some(registry)) => lock(registry.as_fd(), WRITER_AT, libc::F_WRLCK),
-            (Lease::File(lease), _) => lock(lease.as_fd(), 0, libc::F_WRLCK),
-            _ => Err(io::ErrorKind::PermissionDenied.into()),
+        match self {
+            Lives::Files { lease: Lease::Registry, registry: Some(registry) } => {
+                lock(registry.as_fd(), WRITER_AT, libc::F_WRLCK)
+            }
+            Lives::Files { lease: Lease::File(lease), .. } => lock(lease.as_fd(), 0, libc::F_WRLCK),
+            Lives::Files { .. } => Err(io::ErrorKind::PermissionDenied.into()),
+            Lives::Semaphores(set) => take(*set, WRITER),
         }
     }
 
     /// Is the writer gone? False where it cannot be told. A system call: 0.3 microseconds.
     pub(crate) fn writer_is_dead(&self) -> bool {
-        match (&self.lease, &self.registry) {
-            (Lease::Registry, Some(registry)) => is_free(registry.as_fd(), WRITER_AT),
-            (Lease::Registry, None) => false,
-            (Lease::File(lease), _) => is_free(lease.as_fd(), 0),
-            (Lease::Hidden(ring), _) => is_free_of(ring.as_fd(), WRITER_AT, libc::F_WRLCK),
+        match self {
+            Lives::Files { lease: Lease::Registry, registry: Some(registry) } => is_free(registry.as_fd(), WRITER_AT),
+            Lives::Files { lease: Lease::Registry, registry: None } => false,
+            Lives::Files { lease: Lease::File(lease), .. } => is_free(lease.as_fd(), 0),
+            Lives::Files { lease: Lease::Hidden(ring), .. } => is_free_of(ring.as_fd(), WRITER_AT, libc::F_WRLCK),
+            Lives::Semaphores(set) => set.is_free(WRITER),
         }
     }
 
     /// Does nobody hold the lock of a reader slot? A system call.
     pub(super) fn slot_is_free(&self, slot: u64) -> bool {
-        let (Ok(slot), Some(registry)) = (i64::try_from(slot), &self.registry) else { return false };
-        is_free(registry.as_fd(), SLOTS_AT + slot)
+        match (self, i64::try_from(slot)) {
+            (Lives::Files { registry: Some(registry), .. }, Ok(slot)) => is_free(registry.as_fd(), SLOTS_AT + slot),
+            (Lives::Semaphores(set), Ok(_)) => set.is_free(1 + slot),
+            _ => false,
+        }
     }
 
     /// Takes the lock of a reader slot; none if its owner lives. Some microseconds.
     pub(crate) fn lock_slot(&self, slot: u64) -> io::Result<Option<Lock>> {
         let at = SLOTS_AT + i64::try_from(slot).map_err(io::Error::other)?;
-        let Some(registry) = &self.registry else { return Err(io::ErrorKind::PermissionDenied.into()) };
+        let registry = match self {
+            Lives::Files { registry: Some(registry), .. } => registry,
+            Lives::Files { registry: None, .. } => return Err(io::ErrorKind::PermissionDenied.into()),
+            Lives::Semaphores(set) => return take(*set, 1 + slot),
+        };
         // A look first: in a search most are taken.
         if is_free(registry.as_fd(), at) { lock(registry.as_fd(), at, libc::F_WRLCK) } else { Ok(None) }
     }
@@ -124,6 +153,11 @@ impl Lives {
     pub(crate) fn lock_dead_slot(&self, slot: u64) -> Option<Lock> {
         self.lock_slot(slot).ok().flatten()
     }
+}
+
+fn take(set: Undo, number: u64) -> io::Result<Option<Lock>> {
+    let held = Held::Semaphore(set, number);
+    Ok(set.take(number)?.then(|| Lock { held, born: fork::watch(), sign: None }))
 }
 
 fn byte(kind: i32, at: i64) -> libc::flock {
@@ -143,7 +177,7 @@ fn lock(file: BorrowedFd<'_>, at: i64, kind: i32) -> io::Result<Option<Lock>> {
     }
     let pin = MmapOptions::new().len(PAGE_BYTES).map_raw_read_only(&own)?;
     pin.advise(Advice::DontFork)?;
-    Ok(Some(Lock { pin: ManuallyDrop::new(pin), born: fork::watch(), sign: None }))
+    Ok(Some(Lock { held: Held::Pin(ManuallyDrop::new(pin)), born: fork::watch(), sign: None }))
 }
 
 /// Does nobody hold a write lock on the byte?
@@ -192,7 +226,8 @@ mod tests {
         use std::num::NonZeroUsize;
         let lives = lives();
         let writer = lives.lock_writer().expect("a lock").expect("free");
-        let place = NonZeroUsize::new(writer.pin.as_ptr() as usize);
+        let Held::Pin(pin) = &writer.held else { panic!("a lock on a file") };
+        let place = NonZeroUsize::new(pin.as_ptr() as usize);
         let length = NonZeroUsize::new(PAGE_BYTES).expect("a page");
         // SAFETY: the child maps, unmaps, and ends: it allocates nothing and takes no lock.
         match unsafe { fork() }.expect("a fork") {
@@ -217,7 +252,8 @@ mod tests {
     #[test]
     fn a_lock_of_another_opening_is_seen() {
         let lives = lives();
-        let registry = lives.registry.as_ref().expect("a file").as_raw_fd();
+        let Lives::Files { registry: Some(registry), .. } = &lives else { panic!("a file") };
+        let registry = registry.as_raw_fd();
         let path = format!("/proc/self/fd/{registry}");
         let other = std::fs::File::options().read(true).write(true).open(path).expect("a second opening");
         let other = Lives::new(other.into(), Lease::Registry);

@@ -38,6 +38,7 @@ pub(crate) mod posix;
 pub(crate) mod semaphores;
 pub(crate) mod survey;
 pub(crate) mod sysv;
+mod undo;
 
 pub(crate) use lives::{Lives, Lock};
 
@@ -119,8 +120,8 @@ pub(crate) struct Cleanup {
     inodes: Option<[Inode; 2]>,
     /// The same, of a ring in System V segments.
     sysv: Vec<sysv::Id>,
-    /// The set of System V semaphores, if it has one.
-    semaphores: Option<semaphores::Owned>,
+    /// Its sets of System V semaphores.
+    semaphores: Vec<semaphores::Owned>,
     /// The mappings keep the inodes alive, so that their numbers are not given to the files of a new ring.
     _pins: [Arc<dyn Backing>; 2],
 }

@@ -89,7 +89,7 @@ impl Place {
             inodes: Some([Inode::of(&ring), Inode::of(&registry)]),
             place: Some(self),
             sysv: Vec::new(),
-            semaphores: None,
+            semaphores: Vec::new(),
             _pins: [segments.ring.clone(), mapped],
         });
         Ok(segments)

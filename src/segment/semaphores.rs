@@ -26,8 +26,8 @@ const MAX_ATTEMPTS: usize = 16;
 /// A set that exists, to be removed with its ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owned {
-    key: i32,
-    id: i32,
+    pub(super) key: i32,
+    pub(super) id: i32,
 }
 
 impl Owned {
@@ -94,7 +94,7 @@ pub(crate) fn provide(segments: &mut Segments, successor: bool) -> Result<(), Cr
     };
     match id {
         Ok(id) => {
-            cleanup.semaphores = Some(Owned { key, id });
+            cleanup.semaphores.push(Owned { key, id });
             Ok(())
         }
         Err(errno) => {

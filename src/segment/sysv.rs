@@ -11,8 +11,8 @@
 //! magic word, and whoever opens it is told that there is no ring. What a killed creator leaves of it is all zeros and
 //! attached by nobody, which is how [`remove`] knows it.
 //!
-//! No file: no lock that would tell who is alive, and no limit but those of the kernel (`kernel.shmmax`, `shmall`,
-//! `shmmni`). Nothing can shrink a segment, so no access ends in a SIGBUS.
+//! No file: who is alive is told by a set of semaphores, see `undo`; and no limit but those of the kernel (`kernel.shmmax`,
+//! `shmall`, `shmmni`, `sem`). Nothing can shrink a segment, so no access ends in a SIGBUS.
 
 use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
@@ -30,7 +30,8 @@ use super::access::{Manner, Permissions};
 use super::attach::format_error;
 pub use super::key::SysvKey;
 use super::place::{create_error, open_error, remove_error};
-use super::{Cleanup, Segments, mapping, pages, semaphores};
+use super::undo::Undo;
+use super::{Cleanup, Lives, Segments, mapping, pages, semaphores};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{
     FormatError, Geometry, HEADER_WORDS, REGISTRY_MAGIC, RING_MAGIC, RegistryLayout, RingLayout, WORD_BYTES,
@@ -39,6 +40,8 @@ use crate::layout::{
 use crate::memory::{Backing, Mapped, Memory, Word};
 use crate::ring::Site;
 
+/// What is done when the set of semaphores that tells who lives is made.
+const SET: &str = "make the set of semaphores, under the registry's key and within kernel.sem, of";
 /// Owner, read and write.
 const OWNER: c_int = 0o600;
 /// The segment is removed, and goes with its last attachment.
@@ -210,13 +213,21 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry, permissions: Permissions)
     registry.id.give(permissions, permissions.registry(), &path)?;
     ring.id.give(permissions, permissions.ring(), &path)?;
     let trusted = trusted_now(&[ring.id, registry.id]);
+    let mut lives = None;
+    if trusted {
+        let set = Undo::make(key.registry, geometry.reader_slots);
+        let failed = |errno: Errno| CreateError::Io { path: Some(path.clone()), doing: SET, source: errno.into() };
+        lives = Some(set.map_err(failed)?);
+    }
     (ring.kept, registry.kept) = (true, true);
+    let lease = lives.map_or(Ok(None), |set| Lives::Semaphores(set).lock_writer().inspect_err(|_| set.remove()));
+    let lease = lease.map_err(|source| CreateError::Io { path: Some(path.clone()), doing: SET, source })?;
     let cleanup = Cleanup {
         process: std::process::id(),
         place: None,
         inodes: None,
         sysv: vec![ring.id, registry.id],
-        semaphores: None,
+        semaphores: lives.map(|set| set.owned(key.registry)).into_iter().collect(),
         _pins: [ring.backing.clone(), registry.backing.clone()],
     };
     let (ring_layout, registry_layout) = layouts;
@@ -229,8 +240,8 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry, permissions: Permissions)
         path: Some(path),
         cleanup: Some(cleanup),
         descriptors: None,
-        lives: None,
-        lease: None,
+        lives: lives.map(Lives::Semaphores),
+        lease,
     })
 }
 
@@ -287,6 +298,7 @@ pub(crate) fn open(key: SysvKey, manner: Manner) -> Result<Segments, OpenError> 
         backing = Some(registry);
         trusted = trusted_now(&[id, registry_id]);
     }
+    let lives = Undo::find(key.registry, ring_layout.geometry.reader_slots).map(Lives::Semaphores);
     Ok(Segments {
         ring,
         registry: backing,
@@ -296,7 +308,7 @@ pub(crate) fn open(key: SysvKey, manner: Manner) -> Result<Segments, OpenError> 
         path: Some(path),
         cleanup: None,
         descriptors: None,
-        lives: None,
+        lives,
         lease: None,
     })
 }
@@ -347,6 +359,9 @@ pub(crate) fn remove(key: SysvKey) -> Result<(), RemoveError> {
         && segment.words() >= HEADER_WORDS
     {
         semaphores::remove_of(&load_header(&Mapped::new(segment)), stat.shm_perm.uid);
+    }
+    if let Some(Ok(stat)) = registry.or(ring).map(Id::stat) {
+        Undo::remove_of(key.registry, stat.shm_perm.uid);
     }
     for (id, key) in [(ring, key.ring), (registry, key.registry)] {
         match id.map_or(Ok(()), Id::try_remove) {

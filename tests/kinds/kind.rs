@@ -198,7 +198,7 @@ impl View {
             Kind::Memfd | Kind::MemfdStrict => {
                 Some(&self.address).filter(|path| exists(Path::new(path))).cloned().into_iter().collect()
             }
-            Kind::Sysv | Kind::SysvPath => guard::segments(&self.keys()),
+            Kind::Sysv | Kind::SysvPath => [guard::segments(&self.keys()), guard::sets(&self.keys())].concat(),
             Kind::File | Kind::Posix => {
                 self.files().iter().filter(|path| exists(path)).map(|path| shown(path)).collect()
             }
@@ -355,6 +355,12 @@ fn remove_segment(key: i32) {
     if let Some(id) = segment(key) {
         // SAFETY: whoever has it attached keeps it.
         unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+    // SAFETY: no memory is involved.
+    let set = unsafe { libc::semget(key, 0, 0) };
+    if set >= 0 {
+        // SAFETY: as above.
+        unsafe { libc::semctl(set, 0, libc::IPC_RMID) };
     }
 }
 

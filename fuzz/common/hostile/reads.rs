@@ -190,7 +190,9 @@ impl Reading<'_> {
                 let lag = self.under_fire(|reader| reader.lag());
                 assert!(!self.honest() || lag == self.writer.sequence() - self.reader.sequence());
             }
-            Call::Park => self.under_fire(|reader| reader.park(Duration::from_millis(1))),
+            Call::Park => self.under_fire(|reader| {
+                let _ = reader.park(Duration::from_millis(1));
+            }),
             Call::Rejoin => {
                 let rejoined = self.under_fire(|reader| reader.rejoin());
                 match rejoined {
