@@ -21,6 +21,7 @@
 //! | rtrb chunks | the same, filled and read in place, one by one or in batches |
 //! | shmcast bytes copy | `publish` and `recv_into` |
 //! | shmcast bytes borrow | `publish` and `recv_ref` |
+//! | shmcast bytes claim | `claim`, filled in place, and `recv_ref` |
 //! | shmcast bytes lossy | as copy, by a lossy reader; a word beside the ring keeps it from being lapped |
 //! | shmcast typed copy | values of arrays: `publish`, and `recv` (above 64 bytes `recv_into`) |
 //! | shmcast typed borrow | `publish` and `recv_ref` of values |

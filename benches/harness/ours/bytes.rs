@@ -1,4 +1,4 @@
-//! Bytes: `publish`, and `recv_into` or `recv_ref`.
+//! Bytes: `publish` or `claim`, and `recv_into` or `recv_ref`.
 
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -156,5 +156,33 @@ impl Together for Borrowed {
             }
         }
         (most, total)
+    }
+}
+
+/// `claim`, filled in place, and `recv_ref`: no copy at all.
+pub(crate) struct Claimed;
+
+impl Ends for Claimed {
+    writes_with_sender!();
+    type Reader<const W: usize> = shmcast::Reader;
+
+    fn open<const W: usize>(options: Options, path: &Path) -> shmcast::Reader {
+        Borrowed::open::<W>(options, path)
+    }
+}
+
+impl OneByOne for Claimed {
+    #[inline(always)]
+    fn send<const W: usize>(writer: &mut Sender<W>, sequence: u64) -> u64 {
+        let mut claim = writer.ring.claim(W * 8).expect("claim");
+        // SAFETY: all readers are lossless, have joined, and ask for no lag.
+        let place = unsafe { claim.as_mut_slice() };
+        fill(bytemuck::cast_slice_mut(place), sequence);
+        claim.commit()
+    }
+
+    #[inline(always)]
+    fn receive<const W: usize>(reader: &mut shmcast::Reader) -> (u64, u64) {
+        Borrowed::receive::<W>(reader)
     }
 }

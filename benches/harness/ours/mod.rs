@@ -30,12 +30,13 @@ pub(crate) const TYPED_LOSSY: &str = "shmcast typed lossy";
 
 /// All of ours.
 pub(crate) fn contenders() -> Vec<Contender> {
-    use bytes::{Borrowed, Copied};
+    use bytes::{Borrowed, Claimed, Copied};
     use typed::{OneBorrowed, OneCopied};
     vec![
         Contender::ours::<Lossless<Copied>>(BYTES_COPY).broadcasts().large_batches::<Lossless<Copied>>(),
         Contender::ours::<Lossless<Copied, 64>>(BYTES_ALIGNED).no_streams(),
         Contender::ours::<Lossless<Borrowed>>(BYTES_BORROW).broadcasts().large_batches::<Lossless<Borrowed>>(),
+        Contender::ours::<Lossless<Claimed>>("shmcast bytes claim").broadcasts(),
         Contender::ours::<Lossy<Copied>>(BYTES_LOSSY).no_round_trips(),
         Contender::ours::<Lossless<typed::Copied>>(TYPED_COPY).broadcasts().large_batches::<Lossless<typed::Copied>>(),
         Contender::ours::<Lossless<typed::Copied, 64>>("shmcast typed copy, aligned 64").no_streams(),
