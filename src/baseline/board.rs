@@ -21,7 +21,9 @@ use super::link::Plug;
 use super::locks::{FileLock, LockKind};
 use super::rules::{Delivery, FanOut, Reach, Seen, Wake};
 use super::wait::Naps;
-use super::{Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 use crate::memory::{Mapped, Memory, Word};
 use crate::ring::Site;
 use crate::segment::plain;
@@ -63,7 +65,10 @@ impl Board {
         let memory = if self.mapped {
             let bytes = (HEADER_BYTES + MAX_BYTES) as u64;
             if file.metadata().setup("look at a board")?.len() < bytes {
-                return Err(SetupError::BadEnd { text: plug.word(0)?.to_owned(), reason: "it is too short for a board" });
+                return Err(SetupError::BadEnd {
+                    text: plug.word(0)?.to_owned(),
+                    reason: "it is too short for a board",
+                });
             }
             Some(plain::file(file, bytes).setup("map a board")?)
         } else {
@@ -108,7 +113,8 @@ impl Transport for Board {
         };
         let ((board, board_path), (_, writer_path)) = (create("board")?, create("writer")?);
         // All of it, so that no access to a mapping finds no room.
-        fallocate(&board, FallocateFlags::empty(), 0, (HEADER_BYTES + MAX_BYTES) as i64).setup("make room for a board")?;
+        fallocate(&board, FallocateFlags::empty(), 0, (HEADER_BYTES + MAX_BYTES) as i64)
+            .setup("make room for a board")?;
         let plug = || Plug::words([board_path.clone(), writer_path.clone()]);
         Ok(Plugs { sender: plug(), receivers: (0..receivers).map(|_| plug()).collect() })
     }

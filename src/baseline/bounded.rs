@@ -64,10 +64,7 @@ impl Buffer {
 
     /// Reads the sizes of a buffer that another process has made.
     pub(super) fn open(memory: Mapped) -> Result<Buffer, SetupError> {
-        let damaged = || SetupError::BadEnd {
-            text: "shared memory".to_owned(),
-            reason: "it holds no bounded buffer",
-        };
+        let damaged = || SetupError::BadEnd { text: "shared memory".to_owned(), reason: "it holds no bounded buffer" };
         if memory.words() < FIRST_SLOT {
             return Err(damaged());
         }
@@ -164,7 +161,8 @@ mod tests {
         let memory = memory(3, 20);
         assert!(Buffer::open(memory.clone()).is_err(), "zeros");
         let buffer = Buffer::create(memory.clone(), 3, 20, 1);
-        for (word, value) in [(SLOTS, 4), (SLOTS, u64::MAX), (SLOT_BYTES, 30), (SLOT_BYTES, u64::MAX), (RECEIVERS, 65)] {
+        for (word, value) in [(SLOTS, 4), (SLOTS, u64::MAX), (SLOT_BYTES, 30), (SLOT_BYTES, u64::MAX), (RECEIVERS, 65)]
+        {
             let before = memory.load(word, Ordering::Relaxed, SITE);
             memory.store(word, value, Ordering::Relaxed, SITE);
             assert!(Buffer::open(memory.clone()).is_err(), "{word:?} {value}");

@@ -65,7 +65,8 @@ impl Bridge {
         let shared = Arc::new(Shared { queue, room: Condvar::new(), bell });
         let of_thread = Arc::clone(&shared);
         let run = move || carry(receiver, max_record, &of_thread);
-        let thread = std::thread::Builder::new().name("shmcast-bridge".to_owned()).spawn(run).setup("start a thread")?;
+        let thread =
+            std::thread::Builder::new().name("shmcast-bridge".to_owned()).spawn(run).setup("start a thread")?;
         Ok(Bridge { shared, thread: Some(thread) })
     }
 }

@@ -100,7 +100,11 @@ impl DatagramReceiver {
     }
 
     /// The header and the length of the next datagram, whose payload goes to the buffer.
-    fn next_datagram(&self, buffer: &mut [u8], patience: Patience) -> Result<([u8; HEADER_BYTES], usize), ReceiveError> {
+    fn next_datagram(
+        &self,
+        buffer: &mut [u8],
+        patience: Patience,
+    ) -> Result<([u8; HEADER_BYTES], usize), ReceiveError> {
         let socket = self.socket.as_ref().ok_or(ReceiveError::Closed)?;
         let waits = if patience == Patience::Forever { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         // TRUNC: the answer is the length that the datagram had.
@@ -108,9 +112,8 @@ impl DatagramReceiver {
         loop {
             let mut header = [0; HEADER_BYTES];
             let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
-            let outcome = restarted(|| {
-                recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, flags).map(|message| message.bytes)
-            });
+            let outcome =
+                restarted(|| recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, flags).map(|message| message.bytes));
             match outcome {
                 Ok(bytes) => return Ok((header, bytes)),
                 Err(Errno::EAGAIN) => {

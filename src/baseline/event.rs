@@ -14,7 +14,9 @@ use super::error::{During, restarted};
 use super::link::Plug;
 use super::rules::Seen;
 use super::wait::ready;
-use super::{Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 
 /// An eventfd to each receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,7 +46,8 @@ impl Transport for Fifo {
 
     /// Waits until every receiver has opened its end.
     fn sender(&self, plug: Plug, patience: Patience) -> Result<Box<dyn Sender>, SetupError> {
-        let open = |path: &String| Ok(StreamSender::new(Wire::pipe(open_to_write(path, patience)?).setup("use a FIFO")?));
+        let open =
+            |path: &String| Ok(StreamSender::new(Wire::pipe(open_to_write(path, patience)?).setup("use a FIFO")?));
         let ones: Result<_, SetupError> = plug.words.iter().map(open).collect();
         Ok(Box::new(Each::new(ones?, &self.rules())))
     }

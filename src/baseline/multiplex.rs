@@ -71,7 +71,8 @@ impl Multiplexer {
     pub fn add(&mut self, receiver: Box<dyn Receiver>) -> Result<usize, SetupError> {
         let unable = |reason| SetupError::Unable { transport: format!("{:?}", self.with), reason };
         let number = self.receivers.len();
-        let descriptor = receiver.descriptor().ok_or_else(|| unable("a receiver has no descriptor; put it behind a bridge"))?;
+        let descriptor =
+            receiver.descriptor().ok_or_else(|| unable("a receiver has no descriptor; put it behind a bridge"))?;
         if self.with == With::Select && descriptor.as_raw_fd() as usize >= libc::FD_SETSIZE {
             return Err(unable("select takes no descriptor from 1024 on; use poll or epoll"));
         }
@@ -139,7 +140,8 @@ impl Multiplexer {
         match (&self.epoll, self.with) {
             (Some(epoll), _) => {
                 let timeout = patience.left().map(|left| left.as_nanos().div_ceil(1_000_000).min(60_000));
-                let timeout = timeout.map_or(Ok(EpollTimeout::NONE), EpollTimeout::try_from).unwrap_or(EpollTimeout::MAX);
+                let timeout =
+                    timeout.map_or(Ok(EpollTimeout::NONE), EpollTimeout::try_from).unwrap_or(EpollTimeout::MAX);
                 let mut events = [EpollEvent::empty(); 64];
                 match epoll.wait(&mut events, timeout) {
                     Err(Errno::EINTR) => {}

@@ -18,7 +18,9 @@ use super::each::{Each, One};
 use super::error::{During, restarted};
 use super::link::Plug;
 use super::rules::{Reach, Seen};
-use super::{CLOSE, Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    CLOSE, Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 
 /// The priority of the end.
 const END: u32 = 0;

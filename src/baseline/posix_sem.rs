@@ -23,7 +23,9 @@ use super::each::check_length;
 use super::error::{During, restarted};
 use super::link::Plug;
 use super::rules::{FanOut, Reach, Seen};
-use super::{Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 use crate::segment::plain;
 
 // glibc has them; the `libc` crate does not.

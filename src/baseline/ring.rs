@@ -17,7 +17,9 @@ use super::error::{During, restarted};
 use super::link::{Local, Plug, ring_key};
 use super::rules::{FanOut, Reach, Seen, Wake};
 use super::wait::{Naps, ready};
-use super::{Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 use crate::{
     OpenError, Options, PublishError, PublishTimeoutError, Reader, RecvError, RecvTimeoutError, Start, TryPublishError,
     TryRecvError, WaitStrategy, Writer,
@@ -158,15 +160,17 @@ impl Transport for Ring {
         match self.kind {
             RingKind::Memfd => {
                 for plug in &mut plugs {
-                    let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                        .setup("make a pair of sockets")?;
+                    let (one, other) =
+                        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                            .setup("make a pair of sockets")?;
                     sender.descriptors.push(one);
                     plug.descriptors.push(other);
                 }
             }
             RingKind::Anonymous | RingKind::Heap => {
                 let options = self.options();
-                let writer = if self.kind == RingKind::Heap { options.create_heap()? } else { options.create_anonymous()? };
+                let writer =
+                    if self.kind == RingKind::Heap { options.create_heap()? } else { options.create_anonymous()? };
                 for plug in &mut plugs {
                     plug.local = Some(Local::Subscriber(writer.subscriber()));
                 }
@@ -231,7 +235,8 @@ fn hand_over(line: &OwnedFd, writer: &Writer) -> Result<(), Errno> {
     let descriptors = writer.descriptors().ok_or(Errno::EBADF)?;
     let numbers = [descriptors.ring.as_raw_fd(), descriptors.registry.as_raw_fd()];
     let message = [ControlMessage::ScmRights(&numbers)];
-    restarted(|| sendmsg::<()>(line.as_raw_fd(), &[IoSlice::new(b"r")], &message, MsgFlags::MSG_NOSIGNAL, None)).map(drop)
+    restarted(|| sendmsg::<()>(line.as_raw_fd(), &[IoSlice::new(b"r")], &message, MsgFlags::MSG_NOSIGNAL, None))
+        .map(drop)
 }
 
 fn take_over(line: &OwnedFd) -> Result<[OwnedFd; 2], Errno> {

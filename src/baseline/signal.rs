@@ -24,7 +24,9 @@ use super::error::{During, restarted};
 use super::link::Plug;
 use super::rules::{Delivery, Seen};
 use super::wait::{Naps, ready};
-use super::{Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 
 /// The longest record: a signal carries 8 bytes, and one of them is the length.
 const MAX_BYTES: usize = 7;
@@ -68,9 +70,7 @@ impl Transport for Signals {
         let rules = Rules { sender_end: Seen::BOTH, ..Rules::messages(MAX_BYTES) };
         match self {
             Signals::Queued => rules,
-            Signals::Standard => {
-                Rules { max_record: 0, delivery: Delivery::Silent, holds_sender: false, ..rules }
-            }
+            Signals::Standard => Rules { max_record: 0, delivery: Delivery::Silent, holds_sender: false, ..rules },
         }
     }
 
@@ -184,8 +184,7 @@ impl SignalSender {
         };
         let info = &raw const info;
         // SAFETY: `info` is as large as a `siginfo_t`, and alive during the call.
-        let outcome =
-            unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, self.process, self.thread, number, info) };
+        let outcome = unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, self.process, self.thread, number, info) };
         Errno::result(outcome).map(drop)
     }
 
@@ -256,7 +255,9 @@ impl Receiver for SignalReceiver {
     fn receive_within(&mut self, buffer: &mut [u8], patience: Patience) -> Result<Received, ReceiveError> {
         let open = self.open.as_ref().ok_or(ReceiveError::Closed)?;
         if open.thread != std::thread::current().id() {
-            return Err(ReceiveError::Damaged { what: "signals for another thread: receive in the one that connected" });
+            return Err(ReceiveError::Damaged {
+                what: "signals for another thread: receive in the one that connected",
+            });
         }
         loop {
             let mut ended = false;
@@ -273,7 +274,8 @@ impl Receiver for SignalReceiver {
             if let Some(value) = next_signal(&open.signals).receiving("read a signal")? {
                 let value = value.to_ne_bytes();
                 let len = if self.queued { usize::from(value[0]) } else { 0 };
-                let record = value[1..].get(..len).ok_or(ReceiveError::Damaged { what: "a length that no signal has" })?;
+                let record =
+                    value[1..].get(..len).ok_or(ReceiveError::Damaged { what: "a length that no signal has" })?;
                 let room = buffer.len();
                 buffer.get_mut(..len).ok_or(ReceiveError::TooLong { len, room })?.copy_from_slice(record);
                 return Ok(Received::whole(len));

@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, accept4, bind, connect, getsockopt, listen,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, accept4, bind, connect, getsockopt, listen, setsockopt,
+    socket, sockopt,
 };
 
 use super::error::{During, restarted};
@@ -37,7 +37,9 @@ pub(super) fn listening(
 /// The next connection.
 pub(super) fn accepted(listener: &OwnedFd, patience: Patience) -> Result<OwnedFd, SetupError> {
     loop {
-        if patience != Patience::Forever && !ready(listener, PollFlags::POLLIN, patience).setup("wait for a connection")? {
+        if patience != Patience::Forever
+            && !ready(listener, PollFlags::POLLIN, patience).setup("wait for a connection")?
+        {
             return Err(SetupError::Timeout { doing: "a connection" });
         }
         match restarted(|| accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)) {

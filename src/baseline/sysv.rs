@@ -178,9 +178,7 @@ impl Semaphores {
         });
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: the list has as many operations as it says; the timeout is null or a `timespec`.
-        let outcome = unsafe {
-            libc::syscall(libc::SYS_semtimedop, self.0, list.as_mut_ptr(), list.len(), timeout)
-        };
+        let outcome = unsafe { libc::syscall(libc::SYS_semtimedop, self.0, list.as_mut_ptr(), list.len(), timeout) };
         Errno::result(outcome).map(drop)
     }
 

@@ -11,7 +11,9 @@ use super::link::{Plug, key_of};
 use super::rules::{Reach, Seen, Wake};
 use super::sysv::{Queue, TYPE_BYTES, queue_limits};
 use super::wait::Naps;
-use super::{CLOSE, Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    CLOSE, Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 
 /// One byte before the payload: a record, or the end.
 const FLAG_BYTES: usize = 1;
@@ -53,7 +55,8 @@ impl Transport for SysvQueue {
 
     fn sender(&self, plug: Plug, _: Patience) -> Result<Box<dyn Sender>, SetupError> {
         let (queue, rules) = (queue_of(&plug)?, self.rules());
-        let ones = (0..plug.number::<i64>(1)?).map(|number| QueueSender { queue, kind: number + 1, message: Vec::new() });
+        let ones =
+            (0..plug.number::<i64>(1)?).map(|number| QueueSender { queue, kind: number + 1, message: Vec::new() });
         Ok(Box::new(Each::new(ones.collect(), &rules)))
     }
 

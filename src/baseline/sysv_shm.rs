@@ -19,7 +19,9 @@ use super::error::{During, restarted};
 use super::link::{Plug, key_of};
 use super::rules::{FanOut, Reach, Seen};
 use super::sysv::{Operation, Semaphores};
-use super::{Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport};
+use super::{
+    Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
+};
 use crate::segment::plain;
 
 /// A bounded buffer in System V shared memory: 64 slots of 64 KiB.
@@ -75,8 +77,7 @@ impl Transport for SysvMemory {
             return Err(SetupError::BadEnd { text: number.to_string(), reason: "there is no such receiver" });
         }
         let room = shared.room(number);
-        let joining =
-            [Operation::v(shared.there(number)).undone(), Operation::v(room), Operation::p(room).undone()];
+        let joining = [Operation::v(shared.there(number)).undone(), Operation::v(room), Operation::p(room).undone()];
         shared.set.operate(&joining, None).setup("join as a receiver")?;
         shared.buffer.set(Some(number), JOINED);
         Ok(Box::new(MemoryReceiver { shared, number, next: 0, closed: false }))
@@ -205,7 +206,9 @@ impl Sender for MemorySender {
         self.shared.buffer.set(None, CLOSED);
         // The kernel's part at a death, done here: it has nothing to take back afterwards.
         let mut leaving = vec![Operation::p(self.shared.sender()).undone()];
-        leaving.extend((0..self.shared.buffer.receivers).map(|receiver| Operation::v(self.shared.items(receiver)).undone()));
+        leaving.extend(
+            (0..self.shared.buffer.receivers).map(|receiver| Operation::v(self.shared.items(receiver)).undone()),
+        );
         let _ = self.shared.set.operate(&leaving, Some(Duration::ZERO));
     }
 }

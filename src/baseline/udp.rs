@@ -83,11 +83,8 @@ impl Transport for Udp {
     }
 
     fn rules(&self) -> Rules {
-        let receiver_end = if *self == Udp::Connected {
-            Seen { close: true, death: Death::LooksClosed }
-        } else {
-            Seen::NOTHING
-        };
+        let receiver_end =
+            if *self == Udp::Connected { Seen { close: true, death: Death::LooksClosed } } else { Seen::NOTHING };
         Rules {
             delivery: Delivery::Counted,
             fan_out: self.fan_out(),

@@ -26,7 +26,9 @@ use super::link::Plug;
 use super::rules::{Reach, Seen};
 use super::stream::{StreamReceiver, StreamSender, Wire};
 use super::wait::ready;
-use super::{Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport, socket};
+use super::{
+    Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport, socket,
+};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -214,7 +216,8 @@ pub(super) fn tag_of(place: &Place) -> Result<u64, SetupError> {
 /// The tag of a plug: its second word.
 pub(super) fn tag_in(plug: &Plug) -> Result<u64, SetupError> {
     let word = plug.word(1)?;
-    u64::from_str_radix(word, 16).map_err(|_| SetupError::BadEnd { text: word.to_owned(), reason: "its tag is no number" })
+    u64::from_str_radix(word, 16)
+        .map_err(|_| SetupError::BadEnd { text: word.to_owned(), reason: "its tag is no number" })
 }
 
 // ---- seqpacket: the border is the system's ----

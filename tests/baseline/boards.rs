@@ -166,7 +166,8 @@ fn a_board_has_one_writer() {
 }
 
 fn file_of(spot: &Spot, name: &str) -> std::path::PathBuf {
-    let inside = std::fs::read_dir(spot.directory.path()).expect("a directory").next().expect("an entry").expect("an entry");
+    let inside =
+        std::fs::read_dir(spot.directory.path()).expect("a directory").next().expect("an entry").expect("an entry");
     inside.path().join(name)
 }
 

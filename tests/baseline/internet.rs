@@ -130,7 +130,8 @@ fn who_has_not_the_tag_is_no_receiver() {
     let receiver = link.receivers.remove(0);
     // The address is that of the listener, which is the sender's first descriptor.
     let port = receiver_port(&receiver);
-    let mut stranger = TcpStream::connect(("127.0.0.1", port)).or_else(|_| TcpStream::connect(("::1", port))).expect("a listener");
+    let mut stranger =
+        TcpStream::connect(("127.0.0.1", port)).or_else(|_| TcpStream::connect(("::1", port))).expect("a listener");
     stranger.write_all(b"guessing").expect("a connection");
     let receiver = std::thread::spawn(move || receiver.receiver(Patience::of(LIMIT)).expect("a receiver"));
     let mut sender = link.sender.sender(Patience::of(LIMIT)).expect("a sender");

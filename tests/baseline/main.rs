@@ -2,13 +2,13 @@
 //! rules of each family, in modules of their own.
 //!
 //! After each row nothing of the link may be left, in the file system, in `/dev/shm`, in `/proc/sysvipc`, among the message queues.
-#![cfg(feature = "baseline")]
 
 mod boards;
 mod internet;
 mod multiplexing;
 mod peer;
 mod pipes;
+mod programs;
 mod queues;
 mod roles;
 mod semaphores;
@@ -210,7 +210,10 @@ fn the_rules_are_a_table() {
         println!("{name}: {rules:?}");
         assert!(rules.min_record <= rules.max_record, "{name}");
         assert!(by_name(&name).is_some_and(|found| found.name() == name), "a name finds its transport");
-        assert!(!rules.dead_holds_sender || rules.receiver_end.death == Death::Unseen, "{name}: who is told is not held");
+        assert!(
+            !rules.dead_holds_sender || rules.receiver_end.death == Death::Unseen,
+            "{name}: who is told is not held"
+        );
     }
 }
 
@@ -227,7 +230,9 @@ fn assert_delivered(rules: &Rules, received: u64, lost: u64, sent: u64) {
         Delivery::Lossless => assert_eq!((received, lost), (sent, 0)),
         // The last of a board is always seen; the last datagrams can be lost without a later one that tells.
         Delivery::Counted if rules.wake == Wake::Polled => assert_eq!(received + lost, sent),
-        Delivery::Counted => assert!(received > 0 && received + lost <= sent, "{received} received, {lost} lost of {sent}"),
+        Delivery::Counted => {
+            assert!(received > 0 && received + lost <= sent, "{received} received, {lost} lost of {sent}")
+        }
         Delivery::Silent => assert!(received > 0 && received <= sent, "{received} received of {sent}"),
     }
 }

@@ -111,7 +111,8 @@ fn a_write_that_may_not_wait_is_whole_up_to_pipe_buf_and_may_be_short_above() {
 #[test]
 fn the_capacity_is_a_power_of_two_of_pages() {
     let (_reads, mut writes) = nonblocking_pipe();
-    let system: usize = std::fs::read_to_string("/proc/sys/fs/pipe-max-size").expect("a limit").trim().parse().expect("a number");
+    let system: usize =
+        std::fs::read_to_string("/proc/sys/fs/pipe-max-size").expect("a limit").trim().parse().expect("a number");
     assert_eq!(capacity(&writes), Ok(65536), "as pipe(7) says");
     assert_eq!(set_capacity(&writes, 5000), Ok(8192));
     assert_eq!(set_capacity(&writes, system), Ok(system));

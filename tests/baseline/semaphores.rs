@@ -80,7 +80,11 @@ fn several_operations_happen_together_or_not_at_all() {
     assert_eq!(set.0.operate(&both, NOW), Ok(()));
     assert_eq!(set.0.operate(&both, NOW), Err(Errno::EAGAIN));
     assert_eq!([0, 1].map(|number| set.0.value(number)), [Ok(1), Ok(0)], "nothing of the refused one");
-    assert_eq!(set.0.operate(&[Operation { semaphore: 1, change: 0, undo: false }, Operation::v(2)], NOW), Ok(()), "it is 0");
+    assert_eq!(
+        set.0.operate(&[Operation { semaphore: 1, change: 0, undo: false }, Operation::v(2)], NOW),
+        Ok(()),
+        "it is 0"
+    );
     assert_eq!(set.0.value(2), Ok(1));
     let timed_out = set.0.operate(&both, Some(Duration::from_millis(20)));
     assert_eq!(timed_out, Err(Errno::EAGAIN));

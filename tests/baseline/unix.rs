@@ -47,7 +47,8 @@ fn the_queue_of_a_socket_can_be_lengthened() {
     let (_spot, mut link) = Spot::must_link(&unix, 1);
     let _receiver = link.receivers.remove(0).receiver(Patience::Forever).expect("a receiver");
     let mut sender = link.sender.sender(Patience::Forever).expect("a sender");
-    let count = |sender: &mut dyn shmcast::baseline::Sender| (0..).take_while(|_| sender.try_send(&[1; 4096]).is_ok()).count();
+    let count =
+        |sender: &mut dyn shmcast::baseline::Sender| (0..).take_while(|_| sender.try_send(&[1; 4096]).is_ok()).count();
     let before = count(&mut *sender);
     set_queue(sender.descriptor().expect("a socket"), 400_000).expect("a socket");
     let more = count(&mut *sender);
@@ -83,7 +84,8 @@ fn another_user_does_not_become_a_receiver() {
         return skipped("only root can become another user");
     }
     let (spot, mut link) = Spot::must_link(&Unix { kind: UnixKind::Stream, named: true }, 1);
-    let inside = std::fs::read_dir(spot.directory.path()).expect("a directory").next().expect("an entry").expect("an entry");
+    let inside =
+        std::fs::read_dir(spot.directory.path()).expect("a directory").next().expect("an entry").expect("an entry");
     let socket = inside.path().join("socket");
     let mut child = Child::start("connects as nobody", &[socket.to_str().expect("UTF-8")]);
     child.expect("refused");
