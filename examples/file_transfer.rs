@@ -123,7 +123,7 @@ fn send(name: &str, from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
     }
     let mut file = File::open(from)?;
     let place = Place::new(std::env::temp_dir())?;
-    let mut link = Link::make(&*transport, &place, 1)?;
+    let mut link = Link::make(&*transport, place, 1)?;
     let mut command = Command::new(std::env::current_exe()?);
     let text = link.receivers.remove(0).pass_to(&mut command)?;
     let mut child = command.arg("--end").arg(text).arg(to).spawn()?;

@@ -101,7 +101,7 @@ impl Source {
     fn start(name: &str, records: u64) -> Result<(Source, Box<dyn Receiver>), Box<dyn Error>> {
         let transport = baseline::by_name(name).ok_or("there is no such transport")?;
         let place = Place::new(std::env::temp_dir())?;
-        let Link { sender, mut receivers, names, .. } = Link::make(&*transport, &place, 1)?;
+        let Link { sender, mut receivers, names, .. } = Link::make(&*transport, place, 1)?;
         let mut command = Command::new(std::env::current_exe()?);
         let text = sender.pass_to(&mut command)?;
         let process = command.arg("--records").arg(records.to_string()).arg("--end").arg(text).spawn()?;

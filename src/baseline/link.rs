@@ -1,7 +1,7 @@
 //! Where a link lives, and how its ends come to the processes that use them.
 //!
 //! ```text
-//!   Place::new(directory) ─▶ Link::make(&transport, &place, receivers) ─▶ Link { sender: End, receivers: [End], .. }
+//!   Place::new(directory) ─▶ Link::make(&transport, place, receivers) ─▶ Link { sender: End, receivers: [End], .. }
 //!                                                                        │ here:      End::sender, End::receiver
 //!                                                                        │ a child:   End::pass_to(&mut command) ─▶ text
 //!                                                                        ▼            End::from_text(text) in the child
@@ -10,10 +10,12 @@
 //! All objects with a name are named after the place before any of them is made, so that whoever guards the processes knows
 //! what could be left behind if they are killed: [`Place::objects`].
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -115,12 +117,19 @@ fn sem_id(key: i32) -> Option<i32> {
     (id >= 0).then_some(id)
 }
 
-/// Names for the objects of one link: a directory of its own, and names and keys that nothing else has.
-#[derive(Clone, Debug)]
+/// Names for the objects of one link: a directory of its own, and names and keys that nothing else has. All of it goes with this value,
+/// or, once there is a link, with [`Link::names`].
+#[derive(Debug)]
 pub struct Place {
     directory: PathBuf,
     tag: String,
     keys: [i32; 2],
+    /// Something was, or will be, made with the keys: what has them is this link's.
+    uses_keys: Cell<bool>,
+    /// Of the link that was made here.
+    receivers: usize,
+    /// A forked child removes nothing.
+    owner: u32,
 }
 
 impl Place {
@@ -135,10 +144,11 @@ impl Place {
             getrandom::fill(&mut random).map_err(std::io::Error::from).setup("draw a name")?;
             let tag = format!("{:016x}", u64::from_ne_bytes(random));
             let directory = within.join(format!("shmcast-{tag}"));
-            std::fs::create_dir(&directory).setup("make a directory")?;
-            let place = Place { keys: keys_of(&directory)?, tag, directory };
+            std::fs::DirBuilder::new().mode(0o700).create(&directory).setup("make a directory")?;
+            let keys = keys_of(&directory)?;
+            let place =
+                Place { directory, tag, keys, uses_keys: Cell::new(false), receivers: 0, owner: std::process::id() };
             if place.directory.to_str().is_none() {
-                let _ = std::fs::remove_dir(&place.directory);
                 return Err(SetupError::Unable {
                     transport: "a link".to_owned(),
                     reason: "the path of its directory must be UTF-8; use another directory",
@@ -148,7 +158,6 @@ impl Place {
             if !place.keys.iter().any(|key| Object::Key(*key).exists()) {
                 return Ok(place);
             }
-            let _ = std::fs::remove_dir(&place.directory);
         }
     }
 
@@ -175,20 +184,24 @@ impl Place {
         format!("/shmcast-{}-{number}", self.tag)
     }
 
-    /// The file of which the keys are made.
+    /// The file of which the keys are made, for whoever will make something with them.
     pub(super) fn directory(&self) -> &Path {
+        self.uses_keys.set(true);
         &self.directory
     }
 
-    /// The System V key of the link.
+    /// The System V key of the link, to make something with it.
     pub(super) fn key(&self) -> i32 {
+        self.uses_keys.set(true);
         self.keys[0]
     }
+}
 
-    /// Removes all of it.
-    fn sweep(&self, receivers: usize) {
-        for object in self.objects(receivers) {
-            object.remove();
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            let is_ours = |object: &&Object| self.uses_keys.get() || !matches!(object, Object::Key(_));
+            self.objects(self.receivers).iter().filter(is_ours).for_each(Object::remove);
         }
     }
 }
@@ -399,21 +412,10 @@ pub struct Link {
     pub names: Names,
 }
 
-/// The names of a link: dropped, they are removed. Whoever is connected stays connected.
+/// The names of a link: dropped, they are removed. Whoever is connected stays connected. (In a forked child nothing is removed.)
 #[derive(Debug)]
 pub struct Names {
-    place: Place,
-    receivers: usize,
-    /// A forked child removes nothing.
-    owner: u32,
-}
-
-impl Drop for Names {
-    fn drop(&mut self) {
-        if self.owner == std::process::id() {
-            self.place.sweep(self.receivers);
-        }
-    }
+    _place: Place,
 }
 
 impl Link {
@@ -421,13 +423,14 @@ impl Link {
     ///
     /// # Errors
     /// [`SetupError`]: more receivers than [`MAX_RECEIVERS`]; this machine lacks the transport; there is no room for it.
-    pub fn make(transport: &dyn Transport, place: &Place, receivers: usize) -> Result<Link, SetupError> {
+    pub fn make(transport: &dyn Transport, mut place: Place, receivers: usize) -> Result<Link, SetupError> {
         let name = transport.name();
         if !(1..=MAX_RECEIVERS).contains(&receivers) {
             return Err(SetupError::Unable { transport: name, reason: "a link has from 1 to 64 receivers" });
         }
-        let names = Names { place: place.clone(), receivers, owner: std::process::id() };
-        let plugs = transport.make(place, receivers)?;
+        place.receivers = receivers;
+        let plugs = transport.make(&place, receivers)?;
+        let names = Names { _place: place };
         let end = |sends, plug| End { transport: name.clone(), sends, plug };
         let ends = plugs.receivers.into_iter().map(|plug| end(false, plug)).collect();
         Ok(Link { sender: end(true, plugs.sender), receivers: ends, names })

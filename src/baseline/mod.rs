@@ -3,7 +3,7 @@
 //! *Feature `baseline`. Linux only, like the rest; made for comparisons, tests and examples, and complete enough to be used.*
 //!
 //! ```text
-//!   Transport ── Link::make(&transport, &place, receivers) ─▶ Link ─▶ End ── sender(..) ─▶ Sender     send, try_send, ..., close
+//!   Transport ── Link::make(&transport, place, receivers) ─▶ Link ─▶ End ── sender(..) ─▶ Sender     send, try_send, ..., close
 //!      │                                                               └──── receiver(..) ▶ Receiver  receive, try_receive, ..., close
 //!      └── rules() ─▶ Rules: borders, limits, loss, fan-out, reach, what is seen of the other side's end
 //! ```
@@ -18,6 +18,9 @@
 //! | files | `board-flock`, `board-lockf`, `board-record`, `board-mapped` | `board`, `locks` |
 //! | signals, counters | `signal-queued`, `signal-standard`, `eventfd` | `signal`, `event` |
 //! | the ring | `ring-<kind>-<wait>`: 7 kinds, 4 wait strategies | `ring` |
+//!
+//! Whom to trust: what is read from another process is checked, and never a bound or a pointer. But a process that may write the files
+//! beneath (`posix-sem`, `board`) can truncate them while they are mapped, which kills with SIGBUS: they have mode 0600.
 //!
 //! Every call that waits uses the blocking call of its mechanism, so that its cost is the mechanism's own; calls that do not wait
 //! cost a look at most. [`Multiplexer`] waits for many receivers at once, and a [`Bridge`] lets it wait for those without a

@@ -140,7 +140,8 @@ impl Transport for Tcp {
         let mut ones = Vec::new();
         while ones.len() < receivers {
             let mut stream = accept(&listener, patience)?;
-            stream.set_read_timeout(Some(TAG)).setup("wait for a tag")?;
+            let time = patience.left().map_or(TAG, |left| left.min(TAG)).max(Duration::from_millis(1));
+            stream.set_read_timeout(Some(time)).setup("wait for a tag")?;
             let mut shown = [0; 8];
             // Anybody of this machine can connect: who has not the tag is no receiver.
             if read_n(&mut stream, &mut shown).ok() != Some(8) || u64::from_be_bytes(shown) != tag {

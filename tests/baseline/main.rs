@@ -17,6 +17,7 @@ mod signals;
 mod support;
 mod unix;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::gettid;
@@ -63,10 +64,16 @@ pub(crate) fn rules_of(end: &End) -> Rules {
 pub(crate) struct Spot {
     objects: Vec<Object>,
     directory: tempfile::TempDir,
+    /// The system counts the signals of a user, not of a process: one test at a time fills its queue.
+    _alone: Option<MutexGuard<'static, ()>>,
 }
+
+static SIGNALS: Mutex<()> = Mutex::new(());
 
 impl Spot {
     pub(crate) fn link(transport: &dyn Transport, receivers: usize) -> Result<(Spot, Link), SetupError> {
+        let signals = transport.name().starts_with("signal");
+        let alone = signals.then(|| SIGNALS.lock().unwrap_or_else(PoisonError::into_inner));
         let directory = tempfile::tempdir().expect("a directory");
         guard::protect_one(guard::Left::Path(directory.path()));
         let place = Place::new(directory.path())?;
@@ -74,8 +81,8 @@ impl Spot {
         if transport.rules().outlives {
             protect(&objects, &transport.name());
         }
-        let link = Link::make(transport, &place, receivers)?;
-        Ok((Spot { objects, directory }, link))
+        let link = Link::make(transport, place, receivers)?;
+        Ok((Spot { objects, directory, _alone: alone }, link))
     }
 
     pub(crate) fn must_link(transport: &dyn Transport, receivers: usize) -> (Spot, Link) {
@@ -484,7 +491,7 @@ fn leave_all_behind(directory: &str) -> ! {
         let place = Place::new(directory).expect("a place");
         let objects = place.objects(1);
         protect(&objects, &transport.name());
-        let mut link = match Link::make(&*transport, &place, 1) {
+        let mut link = match Link::make(&*transport, place, 1) {
             Err(SetupError::Missing { .. }) => continue,
             other => other.expect("a link"),
         };

@@ -261,7 +261,7 @@ fn a_queue_is_listed_as_long_as_its_name_lives() {
             _ => None,
         })
         .collect();
-    let link = shmcast::baseline::Link::make(&PosixQueue, &place, 2).expect("a link");
+    let link = shmcast::baseline::Link::make(&PosixQueue, place, 2).expect("a link");
     let Some(there) = listed() else {
         return skipped("the file system of message queues cannot be mounted here (root, unshare)");
     };
