@@ -244,6 +244,13 @@ fn assert_delivered(rules: &Rules, received: u64, lost: u64, sent: u64) {
     }
 }
 
+/// Where a close is not seen, the row tells.
+fn tell_the_end(rules: &Rules, peer: &mut Peer) {
+    if !rules.sender_end.close {
+        peer.tell("sent");
+    }
+}
+
 fn order_to_a_process(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
     let mut peer = Peer::start("receives", receiver_end, rules.reach);
@@ -253,6 +260,7 @@ fn order_to_a_process(rules: &Rules, link: Link) {
         sender.send(&record_of(number, rules)).unwrap_or_else(|error| panic!("record {number}: {error}"));
     }
     sender.close();
+    tell_the_end(rules, &mut peer);
     let [received, lost] = peer.expect_numbers("received");
     assert_delivered(rules, received, lost, COUNT);
     peer.finish();
@@ -352,6 +360,7 @@ fn without_waiting(rules: &Rules, link: Link) {
         sent += 1;
     }
     sender.close();
+    tell_the_end(rules, &mut peer);
     let [received, lost] = peer.expect_numbers("received");
     assert_delivered(rules, received, lost, sent);
     peer.finish();
@@ -476,6 +485,7 @@ fn to_three(rules: &Rules, link: Link) {
     }
     sender.close();
     for mut peer in peers {
+        tell_the_end(rules, &mut peer);
         let [received, lost] = peer.expect_numbers("received");
         assert_delivered(rules, received, lost, COUNT);
         peer.finish();

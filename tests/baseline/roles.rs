@@ -14,7 +14,7 @@ const LENGTH: usize = 300;
 /// Signals that may wait for one of these processes. The system counts all of a user's, and a test must not use them up.
 const SIGNALS: u64 = 256;
 /// How long a peer is given to be heard of, where it must not be.
-pub(crate) const SHORT: Duration = Duration::from_millis(200);
+pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 /// Record number `number` of a stream: as long as the rules allow, and every byte follows from the number.
 pub(crate) fn record_of(number: u64, rules: &Rules) -> Vec<u8> {
@@ -114,11 +114,14 @@ pub(crate) fn play(role: &str, end: End, line: &mut Line) {
     }
 }
 
-/// Receives until the sender has closed, or, where that is not seen, until it is told that everything was sent and nothing comes any
-/// more; and says what it got: received and lost.
+/// Receives until the sender has closed, or, where that is not seen, until nothing comes any more after it was told that everything was
+/// sent; and says what it got: received and lost.
 fn receive_to_the_end(receiver: &mut dyn Receiver, rules: &Rules, line: &mut Line) {
     let mut buffer = vec![0; rules.max_record.min(LENGTH)];
     let (mut received, mut lost) = (0, 0);
+    if !rules.sender_end.close {
+        assert_eq!(line.hear(), "sent");
+    }
     let patience = if rules.sender_end.close { LIMIT } else { SHORT };
     loop {
         match receiver.receive_timeout(&mut buffer, patience) {
