@@ -158,8 +158,10 @@ pub trait Sender: fmt::Debug + Send {
     /// [`SendError`].
     fn send_within(&mut self, record: &[u8], patience: Patience) -> Result<(), SendError>;
 
-    /// Says that nothing more will come, where the transport has a way to say it. Waits up to a second for room to say it.
-    /// Everything sent before can still be received.
+    /// Says that nothing more will come, where the transport has a way to say it. Everything sent before can still be received.
+    ///
+    /// Waits up to a second for room to say it, and to write the rest of a record of which a call that may not wait for ever could write only a
+    /// part (streams). If there is none by then, the receiver is not told; a stream ends within that record, as if its sender had died.
     fn close(&mut self);
 
     /// A descriptor that is writable (`POLLOUT`) when there is room, if there is one receiver and such a descriptor.

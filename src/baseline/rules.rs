@@ -83,7 +83,7 @@ impl Seen {
 /// How a call that waits is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// The kernel wakes it.
+    /// The kernel wakes it. (System V queues have no time limit: a call with one looks again and again.)
     Kernel,
     /// It looks again and again, and sleeps up to a millisecond in between.
     Polled,

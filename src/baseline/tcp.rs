@@ -4,12 +4,14 @@
 //! tried in turn. A failed connect is tried again on a *fresh* socket. `TCP_NODELAY` is set: otherwise a short record waits for the
 //! answer to the one before it. A close of a socket that a forked child has, too, ends nothing; a `shutdown` does.
 
+use std::ffi::CStr;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockType, SockaddrStorage, setsockopt, sockopt};
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, SockaddrStorage, setsockopt, sockopt};
 
 use super::each::Each;
 use super::error::During;
@@ -105,6 +107,27 @@ pub fn connect(host: &str, port: u16, patience: Patience) -> Result<(TcpStream, 
             return Err(SetupError::Timeout { doing: "somebody to connect to" });
         }
     }
+}
+
+/// The name of a host and of a service (`getnameinfo`): the reverse of the look-up; what has no name is answered as numbers.
+///
+/// # Errors
+/// The names could not be looked up: try again, or use the address.
+pub fn names_of(address: &SocketAddr) -> io::Result<(String, String)> {
+    let address = SockaddrStorage::from(*address);
+    let (mut host, mut service) = ([0_u8; 1025], [0_u8; 32]);
+    let (host_room, service_room) = (host.len() as libc::socklen_t, service.len() as libc::socklen_t);
+    let (to_host, to_service) = (host.as_mut_ptr().cast(), service.as_mut_ptr().cast());
+    // SAFETY: the address is as long as it says, and so are the two places for texts.
+    let outcome =
+        unsafe { libc::getnameinfo(address.as_ptr(), address.len(), to_host, host_room, to_service, service_room, 0) };
+    match outcome {
+        0 => {}
+        libc::EAI_SYSTEM => return Err(io::Error::last_os_error()),
+        number => return Err(io::Error::other(format!("no name was found (EAI {number})"))),
+    }
+    let text = |bytes: &[u8]| CStr::from_bytes_until_nul(bytes).unwrap_or_default().to_string_lossy().into_owned();
+    Ok((text(&host), text(&service)))
 }
 
 /// Sends short writes at once (`TCP_NODELAY`), instead of waiting for the answer to the one before.

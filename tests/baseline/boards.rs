@@ -8,7 +8,7 @@ use shmcast::baseline::{Board, FileLock, LockKind, Patience, ReceiveError, Setup
 
 use crate::Spot;
 use crate::peer::Peer;
-use crate::support::{Child, LIMIT, hear, say};
+use crate::support::{Child, LIMIT, guard, hear, say};
 
 const KINDS: [LockKind; 4] = [LockKind::Flock, LockKind::Lockf, LockKind::Record, LockKind::OpenFile];
 
@@ -47,7 +47,7 @@ fn hold(path: &Path, kind: usize, mode: &str) -> Child {
 
 #[test]
 fn a_lock_keeps_others_out_and_ends_with_its_process() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     for (number, kind) in KINDS.into_iter().enumerate() {
         let path = directory.path().join(number.to_string());
         let lock = FileLock::new(open(&path), kind);
@@ -71,7 +71,7 @@ fn a_lock_keeps_others_out_and_ends_with_its_process() {
 
 #[test]
 fn a_file_that_is_the_lock_stays_when_its_process_is_killed() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     let path = directory.path().join("lock");
     let mut child = Child::start("makes a lock file", &[path.to_str().expect("UTF-8")]);
     child.expect("made");
@@ -82,7 +82,7 @@ fn a_file_that_is_the_lock_stays_when_its_process_is_killed() {
 
 #[test]
 fn readers_share_a_lock_except_lockf() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     for (number, kind) in KINDS.into_iter().enumerate() {
         let path = directory.path().join(number.to_string());
         let mut child = hold(&path, number, "shared");
@@ -96,7 +96,7 @@ fn readers_share_a_lock_except_lockf() {
 
 #[test]
 fn any_close_of_the_file_ends_the_locks_that_belong_to_the_process() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     for (number, kind) in KINDS.into_iter().enumerate() {
         let path = directory.path().join(number.to_string());
         let mut child = hold(&path, number, "alone");
@@ -111,7 +111,7 @@ fn any_close_of_the_file_ends_the_locks_that_belong_to_the_process() {
 
 #[test]
 fn locks_of_open_files_work_between_the_threads_of_a_process_and_record_locks_do_not() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     for (number, kind) in KINDS.into_iter().enumerate() {
         let path = directory.path().join(number.to_string());
         let (one, other) = (FileLock::new(open(&path), kind), FileLock::new(open(&path), kind));

@@ -69,6 +69,18 @@ fn a_server_gives_each_client_a_thread() {
     clients.into_iter().for_each(Child::finish);
 }
 
+#[test]
+fn names_are_looked_up_both_ways() {
+    let (listener, address) = tcp::listen("localhost", 0, 1).expect("the name of this machine's loopback");
+    assert!(address.ip().is_loopback());
+    let (host, service) = tcp::names_of(&address).expect("a name, or numbers");
+    // The name leads back to the listener, whatever it is.
+    tcp::connect(&host, service.parse().unwrap_or(address.port()), Patience::of(LIMIT)).expect("the listener");
+    drop(listener);
+    let unknown = tcp::connect("no-such-host.invalid", 9, Patience::Not);
+    assert!(matches!(unknown, Err(SetupError::Io { .. })), "{unknown:?}");
+}
+
 /// A port that nobody has now.
 fn free_port() -> u16 {
     tcp::listen("localhost", 0, 1).expect("a port").1.port()

@@ -74,8 +74,7 @@ impl Spot {
     pub(crate) fn link(transport: &dyn Transport, receivers: usize) -> Result<(Spot, Link), SetupError> {
         let signals = transport.name().starts_with("signal");
         let alone = signals.then(|| SIGNALS.lock().unwrap_or_else(PoisonError::into_inner));
-        let directory = tempfile::tempdir().expect("a directory");
-        guard::protect_one(guard::Left::Path(directory.path()));
+        let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
         let place = Place::new(directory.path())?;
         let objects = place.objects(receivers);
         if transport.rules().outlives {
@@ -103,12 +102,14 @@ impl Spot {
 
 /// Tells the guard of those that this transport may make.
 fn protect(objects: &[Object], transport: &str) {
-    let memory = transport.starts_with("posix-sem") || transport.starts_with("ring-posix");
+    let memory = |name: &str| transport.starts_with(if name.starts_with("/sem.") { "posix-sem" } else { "ring-posix" });
     for object in objects {
         match object {
             Object::Key(key) if transport.contains("sysv") => guard::protect_one(guard::Left::Key(*key)),
             Object::Queue(name) if transport == "posix-queue" => guard::protect_one(guard::Left::Queue(name)),
-            Object::Memory(name) if memory => guard::protect_one(guard::Left::Path(format!("/dev/shm{name}").as_ref())),
+            Object::Memory(name) if memory(name) => {
+                guard::protect_one(guard::Left::Path(format!("/dev/shm{name}").as_ref()))
+            }
             Object::Ring(name) if transport.starts_with("ring-named") => {
                 guard::protect_one(guard::Left::Path(format!("/dev/shm/shmcast/{name}").as_ref()));
             }
@@ -521,8 +522,7 @@ fn leave_all_behind(directory: &str) -> ! {
 
 #[test]
 fn a_killed_test_leaves_nothing_behind() {
-    let directory = tempfile::tempdir().expect("a directory");
-    guard::protect_one(guard::Left::Path(directory.path()));
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     let path = directory.path().to_str().expect("UTF-8");
     let mut child = Child::start("leaves all behind", &[path]);
     let mut left = Vec::new();

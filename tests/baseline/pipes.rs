@@ -15,7 +15,7 @@ use shmcast::baseline::stream::read_n;
 use shmcast::baseline::{Fifo, Patience, Pipe, ReceiveError, SendError};
 
 use crate::Spot;
-use crate::support::{Child, hear, say, wait_until_asleep};
+use crate::support::{Child, guard, hear, say, wait_until_asleep};
 
 /// Writes of each writer.
 const WRITES: usize = 500;
@@ -47,7 +47,7 @@ pub(crate) fn play(role: &str, arguments: &[&str]) -> bool {
 
 /// Three processes write frames into one pipe of one page; answers whether no frame was mixed with another's bytes.
 fn frames_stay_together(bytes: usize) -> bool {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     let path = directory.path().join("fifo");
     mkfifo(&path, Mode::S_IRWXU).expect("a FIFO");
     // Opened for both, so that it does not wait for a writer, nor end with the first one.
@@ -182,7 +182,7 @@ fn a_stream_that_ends_within_a_record_had_a_sender_that_died() {
 
 #[test]
 fn opening_a_fifo_waits_for_the_other_end() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     let path = directory.path().join("fifo");
     mkfifo(&path, Mode::S_IRWXU).expect("a FIFO");
     let nobody = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);

@@ -27,9 +27,7 @@ fn run(example: &str, arguments: &[&str], temporary: &Path) -> Output {
 
 /// Two directories: one for files, one for what the example makes, which must be empty afterwards.
 fn directories() -> [tempfile::TempDir; 2] {
-    let directories = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
-    directories.iter().for_each(|directory| guard::protect_one(guard::Left::Path(directory.path())));
-    directories
+    [(); 2].map(|()| tempfile::tempdir_in(guard::directory()).expect("a directory"))
 }
 
 fn assert_empty(directory: &Path) {

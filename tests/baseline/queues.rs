@@ -63,7 +63,7 @@ fn is_listed(table: &str, key: i32) -> bool {
 
 #[test]
 fn a_path_has_one_key() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     let paths = ["one", "other"].map(|name| directory.path().join(name));
     for path in &paths {
         std::fs::write(path, "").expect("a file");
@@ -241,7 +241,7 @@ fn the_first_message_of_an_empty_queue_is_noticed_once() {
 
 /// The queues of this machine: their file system, mounted for a moment in a mount namespace of its own. None if that cannot be done.
 fn listed() -> Option<Vec<String>> {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     let script = "mount -t mqueue none \"$0\" && ls -A \"$0\"";
     let output = Command::new("unshare").args(["--mount", "sh", "-c", script]).arg(directory.path()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -250,7 +250,7 @@ fn listed() -> Option<Vec<String>> {
 
 #[test]
 fn a_queue_is_listed_as_long_as_its_name_lives() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
     let place = Place::new(directory.path()).expect("a place");
     let objects = place.objects(2);
     crate::protect(&objects, "posix-queue");

@@ -17,7 +17,7 @@ use nix::unistd::{ForkResult, fork, pipe2, setsid};
 
 /// Far more than any test process has.
 const MAX_KEYS: usize = 4096;
-const MAX_NAMES: usize = 512;
+const MAX_NAMES: usize = 1024;
 /// One write each, less than PIPE_BUF: the guard reads whole words. A tag, and a key or a name that ends with zeros.
 const WORD_BYTES: usize = 256;
 type Word = [u8; WORD_BYTES];
@@ -144,6 +144,18 @@ fn remove_names(names: &[Word]) -> ! {
     }
     // SAFETY: ends this process without running what belongs to its parent.
     unsafe { libc::_exit(0) }
+}
+
+/// A directory for all files of this test process, which goes when the process ends, however it ends.
+pub(crate) fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<std::path::PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let path = std::env::temp_dir().join(format!("shmcast-test-{}", std::process::id()));
+        protect_one(Left::Path(&path));
+        // There may be one of a process that had the number before, and no guard.
+        std::fs::create_dir_all(&path).expect("a directory");
+        path
+    })
 }
 
 /// Two neighbouring keys that nothing has, protected. Different in every process and at every call.
