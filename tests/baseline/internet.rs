@@ -86,6 +86,17 @@ fn free_port() -> u16 {
     tcp::listen("localhost", 0, 1).expect("a port").1.port()
 }
 
+/// Waits until a thread of this process sleeps for a time: it could also be asleep in a look-up.
+fn wait_until_it_naps(thread: i32) {
+    let start = std::time::Instant::now();
+    let naps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].map(|number| number.to_string());
+    let calls = || std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap_or_default();
+    while !naps.iter().any(|nap| calls().split(' ').next() == Some(nap)) {
+        assert!(start.elapsed() < LIMIT, "the thread does not nap");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn connecting_tries_again_on_a_fresh_socket() {
     let port = free_port();
@@ -97,7 +108,7 @@ fn connecting_tries_again_on_a_fresh_socket() {
         tcp::connect("localhost", port, Patience::of(LIMIT)).expect("somebody in the end")
     });
     // It naps between two tries: the first one has failed.
-    wait_until_asleep(std::process::id(), thread.recv().expect("a thread"));
+    wait_until_it_naps(thread.recv().expect("a thread"));
     let (listener, _) = tcp::listen("localhost", port, 1).expect("the port");
     let mut accepted = tcp::accept(&listener, Patience::of(LIMIT)).expect("a connection");
     let (mut stream, sockets) = connecting.join().expect("no panic");

@@ -17,15 +17,14 @@ mod signals;
 mod support;
 mod unix;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::gettid;
 use peer::{Line, Peer};
 use roles::{SHORT, assert_record, checksum, play, record_of};
 use shmcast::baseline::{
-    Death, Delivery, End, FanOut, Link, Object, Patience, Place, Reach, ReceiveError, Received, Rules, SendError,
-    SetupError, Transport, Wake, all, by_name,
+    Death, Delivery, End, FanOut, FileLock, Link, LockKind, Object, Patience, Place, Reach, ReceiveError, Received,
+    Rules, SendError, SetupError, Transport, Wake, all, by_name,
 };
 use support::{Child, LIMIT, guard, role, say, skipped, wait_until_asleep};
 
@@ -64,19 +63,25 @@ pub(crate) fn rules_of(end: &End) -> Rules {
 pub(crate) struct Spot {
     objects: Vec<Object>,
     directory: tempfile::TempDir,
-    /// The system counts the signals of a user, not of a process: one test at a time fills its queue.
-    _alone: Option<MutexGuard<'static, ()>>,
+    /// The system counts the signals of a user, not of a process: one test at a time fills its queue, of all test processes.
+    _alone: Option<FileLock>,
 }
-
-static SIGNALS: Mutex<()> = Mutex::new(());
 
 impl Spot {
     pub(crate) fn link(transport: &dyn Transport, receivers: usize) -> Result<(Spot, Link), SetupError> {
         let signals = transport.name().starts_with("signal");
-        let alone = signals.then(|| SIGNALS.lock().unwrap_or_else(PoisonError::into_inner));
+        let alone = signals.then(|| {
+            let everywhere = std::fs::File::open(std::env::temp_dir()).expect("a directory");
+            let lock = FileLock::new(everywhere, LockKind::Flock);
+            assert_eq!(lock.lock(true, Patience::of(2 * LIMIT)), Ok(true), "other tests hang");
+            lock
+        });
         let directory = tempfile::tempdir_in(guard::directory()).expect("a directory");
         let place = Place::new(directory.path())?;
-        let objects = place.objects(receivers);
+        // Two directories can have one key: that of another test is none of ours.
+        let keys = transport.name().contains("sysv");
+        let mut objects = place.objects(receivers);
+        objects.retain(|object| keys || !matches!(object, Object::Key(_)));
         if transport.rules().outlives {
             protect(&objects, &transport.name());
         }
