@@ -17,7 +17,7 @@
 //! | shared memory and semaphores | `sysv-shm`, `posix-sem-named`, `posix-sem-unnamed` | `sysv_shm`, `posix_sem` |
 //! | files | `board-flock`, `board-lockf`, `board-record`, `board-mapped` | `board`, `locks` |
 //! | signals, counters | `signal-queued`, `signal-standard`, `eventfd` | `signal`, `event` |
-//! | the ring | `ring-<kind>-<wait>`: 7 kinds, 4 wait strategies | `ring` |
+//! | the ring | `ring-<kind>-<wait>`: 8 kinds, 4 wait strategies | `ring` |
 //!
 //! Whom to trust: what is read from another process is checked, and never a bound or a pointer. But a process that may write the files
 //! beneath (`posix-sem`, `board`) can truncate them while they are mapped, which kills with SIGBUS: they have mode 0600.

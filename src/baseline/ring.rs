@@ -3,17 +3,12 @@
 //! The sender's process creates the ring, because the writer's locks are its own; receivers open it as soon as it is there, and the
 //! sender waits until all have joined. The descriptors of a memfd go over a pair of sockets.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use super::error::{During, restarted};
+use super::error::During;
 use super::link::{Local, Plug, ring_key};
 use super::rules::{FanOut, Reach, Seen, Wake};
 use super::wait::{Naps, ready};
@@ -21,8 +16,8 @@ use super::{
     Patience, Place, Plugs, ReceiveError, Received, Receiver, Rules, SendError, Sender, SetupError, Transport,
 };
 use crate::{
-    OpenError, Options, PublishError, PublishTimeoutError, Reader, RecvError, RecvTimeoutError, Start, TryPublishError,
-    TryRecvError, WaitStrategy, Writer,
+    Handover, OpenError, Options, PublishError, PublishTimeoutError, Reader, RecvError, RecvTimeoutError, SharedRing,
+    Start, TryPublishError, TryRecvError, WaitStrategy, Writer,
 };
 
 /// Bytes of a ring's data area.
@@ -40,17 +35,19 @@ pub enum RingKind {
     File,
     Posix,
     Memfd,
+    MemfdStrict,
     Sysv,
     Anonymous,
     Heap,
 }
 
 impl RingKind {
-    const ALL: [RingKind; 7] = [
+    const ALL: [RingKind; 8] = [
         RingKind::Named,
         RingKind::File,
         RingKind::Posix,
         RingKind::Memfd,
+        RingKind::MemfdStrict,
         RingKind::Sysv,
         RingKind::Anonymous,
         RingKind::Heap,
@@ -79,15 +76,15 @@ impl Ring {
         Options::new().capacity(CAPACITY).wait(self.wait).start(Start::Oldest)
     }
 
-    fn open(self, plug: &Plug, handed: Option<&[OwnedFd; 2]>) -> Result<Reader, SetupError> {
+    fn open(self, plug: &Plug, handed: Option<&SharedRing>) -> Result<Reader, SetupError> {
         let options = self.options();
         Ok(match self.kind {
             RingKind::Named => options.open(plug.word(0)?)?,
             RingKind::File => options.open_file(plug.word(0)?)?,
             RingKind::Posix => options.open_posix(plug.word(0)?)?,
             RingKind::Sysv => options.open_sysv(ring_key(plug.word(0)?.as_ref())?)?,
-            RingKind::Memfd => match handed {
-                Some([ring, registry]) => options.open_descriptors(ring.as_fd(), Some(registry.as_fd()))?,
+            RingKind::Memfd | RingKind::MemfdStrict => match handed {
+                Some(ring) => ring.open(&options)?,
                 None => return Err(SetupError::Timeout { doing: "the descriptors of a ring" }),
             },
             RingKind::Anonymous | RingKind::Heap => match &plug.local {
@@ -109,6 +106,7 @@ impl Transport for Ring {
             RingKind::File => "file",
             RingKind::Posix => "posix",
             RingKind::Memfd => "memfd",
+            RingKind::MemfdStrict => "memfd-strict",
             RingKind::Sysv => "sysv",
             RingKind::Anonymous => "anonymous",
             RingKind::Heap => "heap",
@@ -125,7 +123,7 @@ impl Transport for Ring {
     fn rules(&self) -> Rules {
         let reach = match self.kind {
             RingKind::Named | RingKind::File | RingKind::Posix | RingKind::Sysv => Reach::Names,
-            RingKind::Memfd => Reach::Descriptors,
+            RingKind::Memfd | RingKind::MemfdStrict => Reach::Descriptors,
             RingKind::Anonymous => Reach::Forks,
             RingKind::Heap => Reach::Threads,
         };
@@ -148,17 +146,16 @@ impl Transport for Ring {
     }
 
     fn make(&self, place: &Place, receivers: usize) -> Result<Plugs, SetupError> {
-        let mut word = match self.kind {
+        let word = match self.kind {
             RingKind::Named | RingKind::Posix => place.name(0)[1..].to_owned(),
             RingKind::File => place.file("ring").to_string_lossy().into_owned(),
             RingKind::Sysv => place.directory().to_string_lossy().into_owned(),
-            RingKind::Memfd | RingKind::Anonymous | RingKind::Heap => String::new(),
+            _ => String::new(),
         };
-        word.shrink_to_fit();
         let mut sender = Plug::words([word.clone(), receivers.to_string()]);
         let mut plugs: Vec<Plug> = (0..receivers).map(|_| Plug::words([word.clone()])).collect();
         match self.kind {
-            RingKind::Memfd => {
+            RingKind::Memfd | RingKind::MemfdStrict => {
                 for plug in &mut plugs {
                     let (one, other) =
                         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
@@ -190,13 +187,15 @@ impl Transport for Ring {
             RingKind::Posix => options.create_posix(plug.word(0)?)?,
             RingKind::Sysv => options.create_sysv(ring_key(plug.word(0)?.as_ref())?)?,
             RingKind::Memfd => options.create_memfd()?,
+            RingKind::MemfdStrict => options.create_memfd_strict()?,
             RingKind::Anonymous | RingKind::Heap => match plug.local {
                 Some(Local::Writer(writer)) => *writer,
                 _ => return Err(self.not_local()),
             },
         };
         for line in &plug.descriptors {
-            hand_over(line, &writer).setup("hand over descriptors")?;
+            let shared = writer.share(line).map_err(|error| refused("the ring", error));
+            shared.setup("hand over descriptors")?;
         }
         let receivers: u64 = Plug::words(plug.words).number(1)?;
         let timeout = patience.left().unwrap_or(LONG);
@@ -213,7 +212,10 @@ impl Transport for Ring {
                 if !ready(&line, PollFlags::POLLIN, patience).setup("wait for descriptors")? {
                     return Err(SetupError::Timeout { doing: "the descriptors of a ring" });
                 }
-                Some(take_over(&line).setup("take descriptors")?)
+                // As its rules want it: of this user, and strict where that was promised.
+                let handover = Handover::new().require_strict(self.kind == RingKind::MemfdStrict);
+                let shared = handover.receive(&line).map_err(|error| refused("the ring", error));
+                Some(shared.setup("take descriptors")?)
             }
             Err(_) => None,
         };
@@ -229,34 +231,6 @@ impl Transport for Ring {
             }
         }
     }
-}
-
-fn hand_over(line: &OwnedFd, writer: &Writer) -> Result<(), Errno> {
-    let descriptors = writer.descriptors().ok_or(Errno::EBADF)?;
-    let numbers = [descriptors.ring.as_raw_fd(), descriptors.registry.as_raw_fd()];
-    let message = [ControlMessage::ScmRights(&numbers)];
-    restarted(|| sendmsg::<()>(line.as_raw_fd(), &[IoSlice::new(b"r")], &message, MsgFlags::MSG_NOSIGNAL, None))
-        .map(drop)
-}
-
-fn take_over(line: &OwnedFd) -> Result<[OwnedFd; 2], Errno> {
-    let mut room = nix::cmsg_space!([i32; 2]);
-    let mut byte = [0];
-    let mut parts = [IoSliceMut::new(&mut byte)];
-    let message = loop {
-        match recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(Errno::EINTR) => {}
-            other => break other?,
-        }
-    };
-    let mut taken = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel has just made them for this process: they are open, and nobody else's.
-            taken.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
-        }
-    }
-    taken.try_into().map_err(|_| Errno::EBADMSG)
 }
 
 fn refused(what: &'static str, why: impl std::error::Error + Send + Sync + 'static) -> std::io::Error {
