@@ -34,8 +34,8 @@ use crate::{Subscriber, SysvKey, Writer};
 
 /// More receivers than this no link has.
 pub const MAX_RECEIVERS: usize = 64;
-/// `ftok` numbers of the two keys of a place: `@` and `A`.
-const PROJECT: u8 = 0x40;
+/// The numbers for `ftok`: from `@` on, so that the keys are not those of small programs.
+const PROJECTS: std::ops::Range<u8> = 0x40..0x7E;
 
 /// An object that can outlive all processes that use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Place {
                     reason: "the path of its directory must be UTF-8; use another directory",
                 });
             }
-            // Two files can have one key: `ftok` takes but 16 bits of the inode.
+            // Two files can have one key.
             if !place.keys.iter().any(|key| Object::Key(*key).exists()) {
                 return Ok(place);
             }
@@ -213,7 +213,15 @@ pub(super) fn key_of(path: &Path) -> Result<i32, SetupError> {
 
 /// The keys of a ring at this path.
 pub(super) fn ring_key(path: &Path) -> Result<SysvKey, SetupError> {
-    Ok(SysvKey::of_path(path, PROJECT)?)
+    Ok(SysvKey::of_path(path, project_of(path))?)
+}
+
+/// Drawn from the random name of the directory, so that everybody finds it: `ftok` takes but 16 bits of the inode, and those of new
+/// directories are much alike.
+fn project_of(directory: &Path) -> u8 {
+    let name = directory.file_name().unwrap_or_default().as_bytes();
+    let sum = name.iter().fold(0_usize, |sum, byte| sum * 31 % 1_000_003 + usize::from(*byte));
+    PROJECTS.start + (sum % PROJECTS.len()) as u8
 }
 
 fn keys_of(path: &Path) -> Result<[i32; 2], SetupError> {
@@ -222,7 +230,8 @@ fn keys_of(path: &Path) -> Result<[i32; 2], SetupError> {
         // SAFETY: `name` ends with a zero.
         Errno::result(unsafe { libc::ftok(name.as_ptr(), i32::from(project)) }).setup("make a key of a path")
     };
-    Ok([key(PROJECT)?, key(PROJECT + 1)?])
+    let project = project_of(path);
+    Ok([key(project)?, key(project + 1)?])
 }
 
 /// What only the process that made the link, or a fork of it, can use.

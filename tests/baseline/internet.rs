@@ -259,6 +259,13 @@ fn strangers_datagrams_are_not_received() {
         sender.send(b"ours").expect("room");
         let received = receiver.receive_timeout(&mut [0; 100], LIMIT).expect("a record");
         assert_eq!((received.len, received.lost), (4, 0), "{udp:?}");
+        // To a connected socket the system lets nobody but its peer: a stranger is told that nobody is there.
+        stranger.connect(address).expect("an address");
+        stranger.set_read_timeout(Some(SHORT)).expect("a socket");
+        stranger.send(b"hello").expect("a socket");
+        let told = stranger.recv(&mut [0; 8]).map_err(|error| error.kind());
+        let expected = if udp == Udp::Connected { ErrorKind::ConnectionRefused } else { ErrorKind::WouldBlock };
+        assert_eq!(told, Err(expected), "{udp:?}");
         let empty = receiver.receive_timeout(&mut [0; 100], Duration::from_millis(20));
         assert!(matches!(empty, Err(ReceiveError::Timeout)), "{udp:?}: {empty:?}");
     }

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shmcast::baseline::{
-    Bridge, Delivery, Event, Link, Multiplexer, Patience, ReceiveError, SetupError, Transport, With, by_name,
+    Bridge, Delivery, Event, Link, Multiplexer, Patience, ReceiveError, Receiver, SetupError, Transport, With, by_name,
 };
 
 use crate::Spot;
@@ -129,6 +130,35 @@ fn nobody_is_starved() {
     }
     let order: Vec<usize> = (0..20).map(|_| many.next(&mut [0; 8], Patience::Not).expect("records").0).collect();
     assert_eq!(order.iter().filter(|number| **number == 1).count(), 10, "{order:?}");
+}
+
+#[test]
+fn a_bridge_is_ready_as_long_as_it_has_something() {
+    let transport = shmcast::baseline::SysvMemory;
+    let (_spot, mut link) = Spot::must_link(&transport, 1);
+    let receiver = link.receivers.remove(0).receiver(Patience::Forever).expect("a receiver");
+    let mut sender = link.sender.sender(Patience::Forever).expect("a sender");
+    let mut bridge = Bridge::over(receiver, 100).expect("a bridge");
+    let mut buffer = [0; 100];
+    for round in 0..50 {
+        for len in 1..=10 {
+            sender.send(&buffer[..len]).expect("room");
+        }
+        for len in 1..=10 {
+            assert_eq!(bridge.receive_timeout(&mut buffer, LIMIT).expect("a record").len, len);
+        }
+        // Or a loop would never sleep again.
+        assert!(!is_ready(&bridge), "round {round}: nothing is there");
+    }
+    sender.close();
+    let end = bridge.receive_timeout(&mut buffer, LIMIT);
+    assert!(matches!(end, Err(ReceiveError::Closed)), "{end:?}");
+}
+
+fn is_ready(bridge: &Bridge) -> bool {
+    let descriptor = shmcast::baseline::Receiver::descriptor(bridge).expect("a descriptor");
+    let mut look = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    poll(&mut look, PollTimeout::ZERO).expect("a descriptor") > 0
 }
 
 #[test]
