@@ -277,60 +277,46 @@ struct RingReceiver {
     reader: Option<Reader>,
 }
 
-/// Why a receive of the ring brought nothing.
-fn stopped(error: RecvTimeoutError) -> ReceiveError {
-    match error {
-        RecvTimeoutError::Timeout => ReceiveError::Timeout,
-        RecvTimeoutError::Closed => ReceiveError::Closed,
-        RecvTimeoutError::WriterDied => ReceiveError::SenderDied,
-        RecvTimeoutError::Corrupt { .. } => ReceiveError::Damaged { what: "the ring" },
-        error => ReceiveError::Io { doing: "receive", source: refused("the ring", error) },
-    }
+/// Why a receive of the ring brought nothing: for each of its errors alike.
+macro_rules! stopped {
+    ($errors:ident, $error:expr, $room:expr) => {
+        match $error {
+            $errors::Closed => ReceiveError::Closed,
+            $errors::WriterDied => ReceiveError::SenderDied,
+            $errors::Corrupt { .. } => ReceiveError::Damaged { what: "the ring" },
+            $errors::TooSmall { needed } => ReceiveError::TooLong { len: needed, room: $room },
+            error => ReceiveError::Io { doing: "receive", source: refused("the ring", error) },
+        }
+    };
 }
 
 impl Receiver for RingReceiver {
     #[inline]
     fn receive_within(&mut self, buffer: &mut [u8], patience: Patience) -> Result<Received, ReceiveError> {
         let reader = self.reader.as_mut().ok_or(ReceiveError::Closed)?;
+        let room = buffer.len();
         let outcome = match patience {
-            Patience::Forever => reader.recv_into(buffer).map_err(RecvTimeoutError::from_blocking),
-            Patience::Not => match reader.try_recv_into(buffer) {
-                Err(TryRecvError::Empty) => return Err(ReceiveError::Empty),
-                other => other.map_err(RecvTimeoutError::from),
-            },
+            Patience::Forever => reader.recv_into(buffer).map_err(|error| stopped!(RecvError, error, room)),
+            Patience::Not => reader.try_recv_into(buffer).map_err(|error| match error {
+                TryRecvError::Empty => ReceiveError::Empty,
+                error => stopped!(TryRecvError, error, room),
+            }),
             Patience::Until(deadline) => {
-                reader.recv_into_timeout(buffer, deadline.saturating_duration_since(Instant::now()))
+                let timeout = deadline.saturating_duration_since(Instant::now());
+                reader.recv_into_timeout(buffer, timeout).map_err(|error| match error {
+                    RecvTimeoutError::Timeout => ReceiveError::Timeout,
+                    error => stopped!(RecvTimeoutError, error, room),
+                })
             }
         };
-        match outcome {
-            Ok(received) => Ok(Received::whole(received.len)),
-            Err(RecvTimeoutError::TooSmall { needed }) => {
-                // Here a record that does not fit is gone, as with all other transports.
-                let _ = reader.try_recv();
-                Err(ReceiveError::TooLong { len: needed, room: buffer.len() })
-            }
-            Err(error) => Err(stopped(error)),
+        if matches!(outcome, Err(ReceiveError::TooLong { .. })) {
+            // Here a record that does not fit is gone, as with all other transports.
+            let _ = reader.try_recv();
         }
+        outcome.map(|received| Received::whole(received.len))
     }
 
     fn close(&mut self) {
         self.reader = None;
-    }
-}
-
-impl RecvTimeoutError {
-    /// A call without a time limit has the same answers but one.
-    fn from_blocking(error: RecvError) -> RecvTimeoutError {
-        match error {
-            RecvError::Lagged(n) => RecvTimeoutError::Lagged(n),
-            RecvError::Closed => RecvTimeoutError::Closed,
-            RecvError::WriterDied => RecvTimeoutError::WriterDied,
-            RecvError::Inherited => RecvTimeoutError::Inherited,
-            RecvError::Evicted => RecvTimeoutError::Evicted,
-            RecvError::TooSmall { needed } => RecvTimeoutError::TooSmall { needed },
-            RecvError::Invalid { sequence, len } => RecvTimeoutError::Invalid { sequence, len },
-            RecvError::NotBorrowable => RecvTimeoutError::NotBorrowable,
-            RecvError::Corrupt { position, header } => RecvTimeoutError::Corrupt { position, header },
-        }
     }
 }
