@@ -127,14 +127,14 @@ impl Transport for Ring {
             RingKind::Anonymous => Reach::Forks,
             RingKind::Heap => Reach::Threads,
         };
-        // Deaths are seen by locks on files.
-        let locks = !matches!(self.kind, RingKind::Sysv | RingKind::Heap);
+        // By locks on files, or by semaphores that the kernel undoes for the dead.
+        let deaths_are_seen = self.kind != RingKind::Heap;
         Rules {
             fan_out: FanOut::Once,
             reach,
-            sender_end: if locks { Seen::BOTH } else { Seen::CLOSE },
+            sender_end: if deaths_are_seen { Seen::BOTH } else { Seen::CLOSE },
             receiver_end: Seen::NOTHING,
-            dead_holds_sender: !locks,
+            dead_holds_sender: !deaths_are_seen,
             wake: match self.wait {
                 WaitStrategy::Spin | WaitStrategy::Yield => Wake::Spins,
                 WaitStrategy::Park | WaitStrategy::ParkAtOnce => Wake::Kernel,
