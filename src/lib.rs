@@ -8,6 +8,9 @@ compile_error!("shmcast runs on Linux: it needs futexes that are shared between 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("shmcast needs a 64-bit target: its words are 64-bit atomics and its offsets are usize");
 
+#[cfg(feature = "baseline")]
+#[allow(unsafe_code)]
+pub mod baseline;
 mod channel;
 mod error;
 #[doc(hidden)]

@@ -96,7 +96,7 @@ pub(crate) fn clear(name: &str) -> Result<(), RemoveError> {
 }
 
 /// Where named rings are.
-pub(super) fn ring_directory() -> PathBuf {
+pub(crate) fn ring_directory() -> PathBuf {
     let chosen = std::env::var_os("SHMCAST_DIR").filter(|path| !path.is_empty());
     let chosen = PathBuf::from(chosen.unwrap_or_else(|| DEFAULT_RING_DIRECTORY.into()));
     // Absolute, so that the paths that are kept outlive a change of the working directory.

@@ -34,6 +34,8 @@ mod mapping;
 pub(crate) mod memfd;
 pub(crate) mod pages;
 mod place;
+#[cfg(feature = "baseline")]
+pub(crate) mod plain;
 pub(crate) mod posix;
 pub(crate) mod semaphores;
 pub(crate) mod survey;

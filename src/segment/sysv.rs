@@ -57,12 +57,12 @@ pub(crate) struct Id(c_int);
 
 impl Id {
     /// The segment that has this key now.
-    fn find(key: key_t) -> Result<Id, Errno> {
+    pub(super) fn find(key: key_t) -> Result<Id, Errno> {
         // SAFETY: no memory is involved.
         Errno::result(unsafe { libc::shmget(key, 0, 0) }).map(Id)
     }
 
-    fn make(key: key_t, bytes: u64) -> Result<Id, Errno> {
+    pub(super) fn make(key: key_t, bytes: u64) -> Result<Id, Errno> {
         let bytes = usize::try_from(bytes).map_err(|_| Errno::ENOMEM)?;
         // SAFETY: as above.
         Errno::result(unsafe { libc::shmget(key, bytes, OWNER | libc::IPC_CREAT | libc::IPC_EXCL) }).map(Id)
@@ -97,7 +97,7 @@ impl Id {
         Errno::result(unsafe { libc::shmctl(self.0, libc::IPC_RMID, std::ptr::null_mut()) }).map(drop)
     }
 
-    fn attach(self, writable: bool) -> Result<Arc<dyn Backing>, Errno> {
+    pub(super) fn attach(self, writable: bool) -> Result<Arc<dyn Backing>, Errno> {
         let bytes = self.stat()?.shm_segsz;
         let base = mapping::aligned(NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?, |address| {
             let read_only = if writable { 0 } else { libc::SHM_RDONLY };

@@ -236,17 +236,25 @@ impl Child {
 
     /// As `start`, with more variables in the child's environment.
     pub(crate) fn start_with(role: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
-        let mut line = vec![role];
-        line.extend_from_slice(arguments);
-        let mut process = Command::new(std::env::current_exe().expect("a test binary"))
+        Child::start_prepared(role, |command| {
+            command.envs(environment.iter().copied());
+            arguments.iter().map(|&argument| argument.to_owned()).collect()
+        })
+    }
+
+    /// As `start`, with a command that `prepare` has changed, and the arguments that it answers. What the command holds is dropped
+    /// as soon as the child has it.
+    pub(crate) fn start_prepared(role: &str, prepare: impl FnOnce(&mut Command) -> Vec<String>) -> Child {
+        let mut command = Command::new(std::env::current_exe().expect("a test binary"));
+        command
             .args([PLAYER, "--exact", "--nocapture", "--test-threads=1"])
-            .env(ROLE, line.join("\n"))
-            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a process");
+            .stderr(Stdio::piped());
+        let mut line = vec![role.to_owned()];
+        line.extend(prepare(&mut command));
+        let mut process = command.env(ROLE, line.join("\n")).spawn().expect("a process");
+        drop(command);
         let (sender, words) = channel();
         let output = BufReader::new(process.stdout.take().expect("a pipe"));
         let talk = std::thread::spawn(move || {
