@@ -16,6 +16,7 @@ mod pages;
 mod patience;
 mod reader;
 mod record;
+mod shared;
 mod typed;
 mod writer;
 
@@ -24,8 +25,9 @@ pub use claim::Claim;
 pub use door::{RecordRef, TypedRef};
 pub use handover::{Handover, SharedRing};
 pub use kinds::{Descriptors, remove_posix, remove_sysv};
-pub use options::{Options, Subscriber, gc, list, remove, remove_file};
+pub use options::{Options, gc, list, remove, remove_file};
 pub use reader::{Iter, Reader, TryIter};
 pub use record::{Received, Record};
+pub use shared::Subscriber;
 pub use typed::{TypedIter, TypedOptions, TypedReader, TypedRecord, TypedTryIter, TypedWriter};
 pub use writer::Writer;

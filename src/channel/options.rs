@@ -1,22 +1,21 @@
 //! How rings are created, opened and joined.
 
-use std::fmt;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Others;
 use super::patience::Patience;
-use super::{Reader, Writer};
+use super::shared::Shared;
+use super::{Reader, Subscriber, Writer};
 use crate::error::{CreateError, OpenError, RemoveError};
-use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
-use crate::memory::{Mapped, Memory};
+use crate::layout::{Geometry, MIN_CAPACITY_BYTES, PayloadType, Wakeup, Waking};
+use crate::memory::Mapped;
 use crate::ring::{self, JoinError, Start, TakeOverError};
 use crate::schema::PayloadSchema;
-use crate::segment::pages::{self, PageReport, Wishes};
+use crate::segment::pages::Wishes;
 use crate::segment::survey::{self, RingInfo};
-use crate::segment::{Cleanup, Lives, Lock, Segments, anon, directory, file, heap, semaphores};
+use crate::segment::{Cleanup, Lock, Segments, anon, directory, file, heap, semaphores};
 use crate::wait::{Pace, SLICE, WaitStrategy, membarrier};
 
 /// How often a ring that comes and goes is looked for.
@@ -24,25 +23,6 @@ const MAX_ATTEMPTS: usize = 100;
 /// The first ones at once, the others with a pause before each.
 const EAGER_ATTEMPTS: usize = 4;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(1);
-
-/// What is needed to make another reader of an attached ring.
-pub(super) struct Shared {
-    ring: (Mapped, RingLayout),
-    registry: Option<(Mapped, RegistryLayout)>,
-    /// May records be lent? See [trust](crate#trust).
-    trusted: bool,
-    pub(super) path: Option<PathBuf>,
-    pub(super) lives: Option<Lives>,
-    pub(super) pages: PageReport,
-    /// Of a ring without a name, in the process that created it.
-    pub(super) descriptors: Option<[OwnedFd; 2]>,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("path", &self.path).field("trusted", &self.trusted).finish_non_exhaustive()
-    }
-}
 
 /// How to create a ring, or to join one.
 ///
@@ -504,78 +484,6 @@ impl Options {
 
     pub(super) fn pace(&self) -> Pace {
         Pace::new(self.strategy, self.slice)
-    }
-}
-
-impl Shared {
-    fn new(segments: Segments, wishes: Wishes) -> Shared {
-        let pages = pages::apply(wishes, &segments.ring, segments.registry.as_ref());
-        let registry = segments.registry.zip(segments.registry_layout);
-        let geometry = &segments.ring_layout.geometry;
-        let (may_evict, semaphores) = (geometry.may_evict, semaphores::usable(geometry, segments.trusted));
-        let registry = registry.map(|(backing, layout)| (Mapped::new(backing).with_semaphores(semaphores), layout));
-        Shared {
-            ring: (Mapped::new(segments.ring), segments.ring_layout),
-            registry,
-            trusted: segments.trusted && !may_evict,
-            path: segments.path,
-            lives: segments.lives,
-            pages,
-            descriptors: segments.descriptors,
-        }
-    }
-
-    fn views(&self) -> (ring::Ring<Mapped>, Option<ring::Registry<Mapped>>) {
-        let (memory, layout) = &self.ring;
-        let ring = ring::Ring::new(memory.clone(), layout.clone());
-        let registry = self.registry.as_ref();
-        (ring, registry.map(|(memory, layout)| ring::Registry::new(memory.clone(), layout.clone())))
-    }
-
-    fn payload(&self) -> PayloadType {
-        self.ring.1.geometry.payload
-    }
-
-    /// What the ring says of its records. The text is looked at anew each time, and shown whatever it is.
-    pub(super) fn payload_schema(&self) -> PayloadSchema {
-        let (memory, layout) = &self.ring;
-        let ((at, len), mut text) = (layout.schema_text(), Vec::new());
-        memory.append_out(at, len, &mut text);
-        PayloadSchema::found(&self.payload(), &text)
-    }
-
-    /// What tells the ring from every other.
-    pub(super) fn incarnation(&self) -> u64 {
-        self.ring.1.incarnation
-    }
-
-    pub(super) fn only_followed(&self) -> bool {
-        self.registry.is_none()
-    }
-
-    pub(super) fn is_trusted(&self) -> bool {
-        self.trusted
-    }
-}
-
-/// Makes readers of a ring in the process that created it and in its forked children. Cheap to clone; keeps the memory
-/// mapped, not the ring open.
-#[derive(Clone, Debug)]
-pub struct Subscriber {
-    shared: Arc<Shared>,
-}
-
-impl Subscriber {
-    pub(super) fn new(shared: Arc<Shared>) -> Subscriber {
-        Subscriber { shared }
-    }
-
-    /// A lossless reader from the oldest record on: [`Options::join`] with the defaults.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn reader(&self) -> Result<Reader, OpenError> {
-        Options::new().join(self)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Options;
-use super::options::Shared;
 use super::record::{Received, Record};
+use super::shared::Shared;
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::layout::Geometry;
 use crate::memory::{Mapped, Memory};

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::options::Shared;
 use super::patience::Patience;
+use super::shared::Shared;
 use super::{Claim, Options, Subscriber};
 use crate::error::{CreateError, PublishError, PublishTimeoutError, TryPublishError, WaitForReadersError};
 use crate::memory::Mapped;
