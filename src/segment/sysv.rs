@@ -30,7 +30,7 @@ use super::access::{Manner, Permissions};
 use super::attach::format_error;
 pub use super::key::SysvKey;
 use super::place::{create_error, open_error, remove_error};
-use super::undo::Undo;
+use super::undo::{Fresh as FreshLife, Undo};
 use super::{Cleanup, Lives, Segments, mapping, pages, semaphores};
 use crate::error::{CreateError, OpenError, RemoveError};
 use crate::layout::{
@@ -40,10 +40,10 @@ use crate::layout::{
 use crate::memory::{Backing, Mapped, Memory, Word};
 use crate::ring::Site;
 
-/// What is done when the set of semaphores that tells who lives is made.
-const SET: &str = "make the set of semaphores, under the registry's key and within kernel.sem, of";
 /// Owner, read and write.
 const OWNER: c_int = 0o600;
+/// The same, as a mode.
+const OWNER_ONLY: u32 = 0o600;
 /// The segment is removed, and goes with its last attachment.
 const REMOVED: u32 = 0o1000;
 
@@ -208,28 +208,27 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry, permissions: Permissions)
     }
     let mut registry = Fresh::new(key.registry, layouts.1.length, needed)?;
     let mut ring = Fresh::new(key.ring, layouts.0.length, needed)?;
+    // Before anybody can find the ring, and take its writer for dead.
+    let mut life = match permissions.registry() {
+        OWNER_ONLY => Some(FreshLife::new(key.registry, geometry.reader_slots, &path)?),
+        _ => None,
+    };
     super::format(&ring.backing, &registry.backing, &layouts);
     // Who is not the owner could not attach it before.
     registry.id.give(permissions, permissions.registry(), &path)?;
     ring.id.give(permissions, permissions.ring(), &path)?;
     let trusted = trusted_now(&[ring.id, registry.id]);
-    let mut lives = None;
-    if trusted {
-        let set = Undo::make(key.registry, geometry.reader_slots);
-        let failed = |errno: Errno| CreateError::Io { path: Some(path.clone()), doing: SET, source: errno.into() };
-        lives = Some(set.map_err(failed)?);
-    }
     (ring.kept, registry.kept) = (true, true);
-    let lease = lives.map_or(Ok(None), |set| Lives::Semaphores(set).lock_writer().inspect_err(|_| set.remove()));
-    let lease = lease.map_err(|source| CreateError::Io { path: Some(path.clone()), doing: SET, source })?;
+    let life = life.as_mut().map(|life| life.keep());
     let cleanup = Cleanup {
         process: std::process::id(),
         place: None,
         inodes: None,
         sysv: vec![ring.id, registry.id],
-        semaphores: lives.map(|set| set.owned(key.registry)).into_iter().collect(),
+        semaphores: life.iter().map(|(set, _)| set.owned(key.registry)).collect(),
         _pins: [ring.backing.clone(), registry.backing.clone()],
     };
+    let (lives, lease) = life.map(|(set, lease)| (Lives::Semaphores(set), lease)).unzip();
     let (ring_layout, registry_layout) = layouts;
     Ok(Segments {
         ring: ring.backing.clone(),
@@ -240,8 +239,8 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry, permissions: Permissions)
         path: Some(path),
         cleanup: Some(cleanup),
         descriptors: None,
-        lives: lives.map(Lives::Semaphores),
-        lease,
+        lives,
+        lease: lease.flatten(),
     })
 }
 

@@ -6,14 +6,19 @@
 //! may take such a semaphore may also set it, and make the living look dead.
 
 use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_short, c_ushort, key_t};
 use nix::unistd::geteuid;
 
 use super::semaphores::Owned;
+use super::{Lives, Lock};
+use crate::error::CreateError;
 use crate::wait::semaphore::sysv;
 
+/// What is done when the set of semaphores that tells who lives is made.
+const SET: &str = "make the set of semaphores, under the registry's key and within kernel.sem, of";
 /// The set of one ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Undo {
@@ -100,6 +105,36 @@ impl Undo {
     }
 }
 
+/// The set of a new ring, and the writer's semaphore of it; removed again, unless it is kept.
+pub(super) struct Fresh {
+    set: Undo,
+    lease: Option<Lock>,
+    kept: bool,
+}
+
+impl Fresh {
+    pub(super) fn new(key: key_t, slots: u64, path: &Path) -> Result<Fresh, CreateError> {
+        let failed = |source| CreateError::Io { path: Some(path.to_owned()), doing: SET, source };
+        let set = Undo::make(key, slots).map_err(|errno| failed(errno.into()))?;
+        let mut life = Fresh { set, lease: None, kept: false };
+        life.lease = Lives::Semaphores(set).lock_writer().map_err(failed)?;
+        Ok(life)
+    }
+
+    pub(super) fn keep(&mut self) -> (Undo, Option<Lock>) {
+        self.kept = true;
+        (self.set, self.lease.take())
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.set.remove();
+        }
+    }
+}
+
 fn operation(number: u64, change: c_short) -> libc::sembuf {
     let flags = (libc::IPC_NOWAIT | libc::SEM_UNDO) as c_short;
     libc::sembuf { sem_num: number as c_ushort, sem_op: change, sem_flg: flags }
@@ -115,7 +150,6 @@ fn operate(id: c_int, operations: &mut [libc::sembuf]) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use crate::segment::guard;
-    use crate::segment::lives::Lives;
 
     #[test]
     fn a_semaphore_excludes_until_it_is_given_back() {
