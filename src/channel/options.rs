@@ -430,9 +430,11 @@ impl Options {
         let (ring, registry) = shared.views();
         let process = u64::from(std::process::id());
         let slots = ring.layout().geometry.reader_slots;
-        let (start, orphans) = (self.start, shared.lives.is_some());
+        // Where nobody can tell any more who lives, nobody's slot is taken for a dead one's, by the writer either.
+        let lives = shared.lives.as_ref().filter(|lives| lives.can_tell());
+        let (start, orphans) = (self.start, lives.is_some());
         let mut failed = None;
-        let lock = |slot| match &shared.lives {
+        let lock = |slot| match lives {
             Some(lives) => lives.lock_slot(slot).unwrap_or_else(|error| failed.replace(error).and(None)).map(Some),
             None => Some(None),
         };

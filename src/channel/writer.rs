@@ -127,7 +127,11 @@ impl Writer {
     #[cold]
     fn is_helped(&mut self, refused: Refused) -> bool {
         match refused {
-            Refused::Full => self.patience.glance(&mut self.core, self.shared.lives.as_ref()),
+            Refused::Full => {
+                let helped = self.patience.glance(&mut self.core, self.shared.lives.as_ref());
+                self.had_readers |= helped;
+                helped
+            }
             Refused::RollCall => self.somebody_reads(),
             _ => false,
         }
@@ -331,6 +335,8 @@ impl Writer {
         let mut waiting = pace.wait(deadline);
         loop {
             let mut found = self.reader_count();
+            // Also if it turns out to be dead.
+            self.had_readers |= found > 0;
             if found >= n {
                 // Do they live?
                 if let Some(lives) = &self.shared.lives {
@@ -413,11 +419,13 @@ impl Writer {
             let polls = match waiting.step(&mut self.pace) {
                 Step::Poll(most) => {
                     // Who only polls looks, too.
-                    self.patience.glance(&mut self.core, self.shared.lives.as_ref());
+                    self.had_readers |= self.patience.glance(&mut self.core, self.shared.lives.as_ref());
                     most
                 }
                 Step::Park(slice) => {
-                    if !self.patience.look(&mut self.core, self.shared.lives.as_ref()) {
+                    if self.patience.look(&mut self.core, self.shared.lives.as_ref()) {
+                        self.had_readers = true;
+                    } else {
                         // Nobody wakes the writer when a reader dies, or has stalled for too long.
                         let watched = self.patience.watches(self.shared.lives.as_ref());
                         let slice = if watched { slice.min(WATCH) } else { slice };

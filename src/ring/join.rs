@@ -222,7 +222,7 @@ impl<M: Memory> Reader<M> {
                 Ok(self)
             }
             Err(error) => {
-                self.leave();
+                self.withdraw();
                 Err(error)
             }
         }

@@ -117,6 +117,14 @@ impl Lives {
         }
     }
 
+    /// Can it be told at all? Not once a ring was removed that has no files.
+    pub(crate) fn can_tell(&self) -> bool {
+        match self {
+            Lives::Files { .. } => true,
+            Lives::Semaphores(set) => set.is_there(),
+        }
+    }
+
     /// Is the writer gone? False where it cannot be told. A system call: 0.3 microseconds.
     pub(crate) fn writer_is_dead(&self) -> bool {
         match self {

@@ -211,12 +211,15 @@ pub(crate) fn create(key: SysvKey, geometry: Geometry, permissions: Permissions)
     // Before anybody can find the ring, and take its writer for dead.
     let mut life = match permissions.registry() {
         OWNER_ONLY => Some(FreshLife::new(key.registry, geometry.reader_slots, &path)?),
-        _ => None,
+        _ => {
+            Undo::remove_of(key.registry, geteuid().as_raw());
+            None
+        }
     };
-    super::format(&ring.backing, &registry.backing, &layouts);
-    // Who is not the owner could not attach it before.
     registry.id.give(permissions, permissions.registry(), &path)?;
     ring.id.give(permissions, permissions.ring(), &path)?;
+    // Without its magic word nobody has opened it.
+    super::format(&ring.backing, &registry.backing, &layouts);
     let trusted = trusted_now(&[ring.id, registry.id]);
     (ring.kept, registry.kept) = (true, true);
     let life = life.as_mut().map(|life| life.keep());
@@ -297,7 +300,17 @@ pub(crate) fn open(key: SysvKey, manner: Manner) -> Result<Segments, OpenError> 
         backing = Some(registry);
         trusted = trusted_now(&[id, registry_id]);
     }
-    let lives = Undo::find(key.registry, ring_layout.geometry.reader_slots).map(Lives::Semaphores);
+    let lives = match Id::find(key.registry).and_then(Id::stat) {
+        Ok(stat) if u32::from(stat.shm_perm.mode) & 0o022 == 0 => {
+            let failed = |errno| open_error(errno, &at, "look at the set of semaphores of");
+            Undo::find(key.registry, ring_layout.geometry.reader_slots, ring_owners).map_err(failed)?
+        }
+        _ => None,
+    };
+    if lives.is_some() && id.stat().map_or(true, |stat| u32::from(stat.shm_perm.mode) & REMOVED != 0) {
+        // The set may be that of the next ring.
+        return Err(OpenError::NotFound { path });
+    }
     Ok(Segments {
         ring,
         registry: backing,
@@ -307,7 +320,7 @@ pub(crate) fn open(key: SysvKey, manner: Manner) -> Result<Segments, OpenError> 
         path: Some(path),
         cleanup: None,
         descriptors: None,
-        lives,
+        lives: lives.map(Lives::Semaphores),
         lease: None,
     })
 }

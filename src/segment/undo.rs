@@ -34,8 +34,7 @@ impl Undo {
     pub(super) fn make(key: key_t, slots: u64) -> Result<Undo, Errno> {
         let id = match sysv::make(key, slots + 2) {
             Err(Errno::EEXIST) => {
-                let (left, _) = Undo::of(key, |uid| uid == geteuid().as_raw()).ok_or(Errno::EEXIST)?;
-                left.remove();
+                Undo::left_behind(key, slots).ok_or(Errno::EEXIST)?.remove();
                 sysv::make(key, slots + 2)
             }
             made => made,
@@ -46,27 +45,42 @@ impl Undo {
         marked.map(|_| set).inspect_err(|_| set.remove())
     }
 
-    /// The set of a ring, if it has one and nobody else has power over it.
-    pub(super) fn find(key: key_t, slots: u64) -> Option<Undo> {
-        let (set, count) = Undo::of(key, |uid| uid == geteuid().as_raw() || uid == 0)?;
-        (count == slots + 2).then_some(set)
+    /// The set of a private ring with these owners. None if it has none any more: then its writer, which made it, sees nobody die
+    /// either.
+    ///
+    /// # Errors
+    /// There is one, and this process may not use it.
+    pub(super) fn find(key: key_t, slots: u64, owners: [u32; 2]) -> Result<Option<Undo>, Errno> {
+        match Undo::of(key, |uid| owners.contains(&uid)) {
+            Ok((set, stat, mark)) => Ok((mark == MARK && stat.sem_nsems == slots + 2).then_some(set)),
+            Err(Errno::ENOENT | Errno::EIDRM | Errno::EINVAL) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
-    /// The set that a key names, and its size, if it is a ring's and these users'.
-    fn of(key: key_t, theirs: impl Fn(u32) -> bool) -> Option<(Undo, u64)> {
-        let set = Undo { id: sysv::find(key).ok()? };
-        let stat = sysv::stat(set.id).ok()?;
+    /// What the creator of a ring with this key left behind, perhaps in the middle of making it.
+    fn left_behind(key: key_t, slots: u64) -> Option<Undo> {
+        let (set, stat, mark) = Undo::of(key, |uid| uid == geteuid().as_raw()).ok()?;
+        let unfinished = mark == 0 && stat.sem_nsems == slots + 2 && stat.sem_otime == 0;
+        (mark == MARK || unfinished).then_some(set)
+    }
+
+    /// The set that a key names, if it is private to these users; what the system says of it; and the value of its last semaphore.
+    fn of(key: key_t, theirs: impl Fn(u32) -> bool) -> Result<(Undo, libc::semid_ds, c_int), Errno> {
+        let set = Undo { id: sysv::find(key)? };
+        let stat = sysv::stat(set.id)?;
         let owner = &stat.sem_perm;
         let private = theirs(owner.uid) && theirs(owner.cuid) && u32::from(owner.mode) & 0o777 == 0o600;
-        let last = c_int::try_from(stat.sem_nsems.checked_sub(1)?).ok()?;
+        let last = stat.sem_nsems.checked_sub(1).and_then(|last| c_int::try_from(last).ok());
+        let last = last.filter(|_| private).ok_or(Errno::ENOENT)?;
         // SAFETY: the call takes numbers only.
-        let mark = unsafe { libc::semctl(set.id, last, libc::GETVAL) };
-        (private && mark == MARK).then_some((set, stat.sem_nsems))
+        let mark = Errno::result(unsafe { libc::semctl(set.id, last, libc::GETVAL) })?;
+        Ok((set, stat, mark))
     }
 
     /// Removes the set of a ring that is being removed, whose owner is `user`. Best effort; what is not like one is left alone.
     pub(super) fn remove_of(key: key_t, user: u32) {
-        if let Some((set, _)) = Undo::of(key, |uid| uid == user) {
+        if let Ok((set, _, MARK)) = Undo::of(key, |uid| uid == user) {
             set.remove();
         }
     }
@@ -96,6 +110,12 @@ impl Undo {
     pub(super) fn give_back(self, number: u64) {
         // The set may be gone.
         let _ = operate(self.id, &mut [operation(number, -1)]);
+    }
+
+    /// Is it there?
+    pub(super) fn is_there(self) -> bool {
+        // SAFETY: the call takes numbers only.
+        unsafe { libc::semctl(self.id, 0, libc::GETVAL) >= 0 }
     }
 
     /// Has nobody taken it? False where it cannot be told.
@@ -151,11 +171,15 @@ mod tests {
     use super::*;
     use crate::segment::guard;
 
+    fn find(key: key_t, slots: u64) -> Option<Undo> {
+        Undo::find(key, slots, [geteuid().as_raw(); 2]).expect("ours")
+    }
+
     #[test]
     fn a_semaphore_excludes_until_it_is_given_back() {
         let key = guard::fresh_key();
         let set = Undo::make(key, 3).expect("a set within kernel.sem");
-        let (lives, other) = (Lives::Semaphores(set), Lives::Semaphores(Undo::find(key, 3).expect("the same")));
+        let (lives, other) = (Lives::Semaphores(set), Lives::Semaphores(find(key, 3).expect("the same")));
         assert!(other.writer_is_dead());
         let writer = lives.lock_writer().expect("a set").expect("free");
         assert!(!other.writer_is_dead() && other.lock_writer().expect("a set").is_none());
@@ -171,12 +195,17 @@ mod tests {
     fn what_was_left_behind_is_replaced_and_what_is_not_a_rings_is_left_alone() {
         let key = guard::fresh_key();
         let left = Undo::make(key, 7).expect("a set within kernel.sem");
-        assert!(Undo::find(key, 3).is_none(), "of another size");
+        assert!(find(key, 3).is_none(), "of another size");
         let set = Undo::make(key, 3).expect("the place of what was left");
-        assert!(set.id != left.id && Undo::find(key, 3).is_some());
+        assert!(set.id != left.id && find(key, 3).is_some());
         Undo::remove_of(key, geteuid().as_raw());
-        let foreign = sysv::make(key, 5).expect("a free key");
-        assert!(Undo::find(key, 3).is_none() && matches!(Undo::make(key, 3), Err(Errno::EEXIST)));
+        // Killed before it was marked.
+        let unfinished = sysv::make(key, 3 + 2).expect("a free key");
+        let set = Undo::make(key, 3).expect("the place of what was left");
+        assert!(set.id != unfinished && find(key, 3).is_some());
+        set.remove();
+        let foreign = sysv::make(key, 4).expect("a free key");
+        assert!(find(key, 3).is_none() && matches!(Undo::make(key, 3), Err(Errno::EEXIST)));
         Undo::remove_of(key, geteuid().as_raw());
         assert_eq!(sysv::find(key), Ok(foreign));
         sysv::remove(foreign).expect("our own");

@@ -308,6 +308,16 @@ fn published_to_nobody(writer: &mut Writer) -> u64 {
 }
 
 #[test]
+fn who_could_not_join_has_not_left() {
+    let mut writer = smallest().need_readers(true).create_heap().expect("a ring");
+    let early = Options::new().start(Start::Sequence(5)).join(&writer.subscriber());
+    assert!(matches!(early, Err(OpenError::SequenceNotYet { .. })), "{early:?}");
+    for _ in 0..200 {
+        writer.try_publish(&[0; 100]).expect("nobody has come yet");
+    }
+}
+
+#[test]
 fn the_last_reader_that_leaves_is_missed_by_who_asked_for_it() {
     on_every_kind(&smallest().need_readers(true), |mut writer, door| {
         // Nobody has come yet: that is no reason to stop.

@@ -523,6 +523,10 @@ fn killed_writer(spot: &mut Spot) {
         // Nobody hands it out any more: it goes with its last reader.
         assert!(matches!(spot.open(&Options::new()), Err(OpenError::NotFound { .. })));
     }
+    if spot.kind.has_name() {
+        let again = reader.resubscribe().unwrap_or_else(|error| panic!("{:?}: {error}", spot.kind));
+        assert_eq!(again.sequence(), 10);
+    }
     // What tells who lives goes with a System V ring, as its segments cannot be found any more either.
     let sysv = matches!(spot.kind, Kind::Sysv | Kind::SysvPath);
     assert_eq!(reader.try_recv(), Err(if sysv { TryRecvError::Empty } else { end }), "who has it keeps it");

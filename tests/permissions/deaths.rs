@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::libc;
 use nix::sys::signal::kill;
 use nix::unistd::{ForkResult, Pid, close, fork};
-use shmcast::{OpenError, Reader, RecvTimeoutError};
+use shmcast::{OpenError, Options, Reader, RecvTimeoutError};
 
 use crate::people::{Person, can_be_others};
 use crate::scene::{For, Kind, Scene, Spot, WITH_FILES, lock, open, start};
@@ -69,6 +69,36 @@ pub(crate) fn succeed(spot: &Spot) {
     hear();
     drop(writer);
     say("closed");
+}
+
+/// As the owner: counts its readers, of which the dead are cleared away first.
+pub(crate) fn counting_owner(spot: &Spot) {
+    Person::Owner.act();
+    let mut writer = spot.create(&smallest()).unwrap_or_else(|error| panic!("{error}"));
+    say("created");
+    hear();
+    say(format_args!("counted {:?}", writer.wait_for_readers(1, LIMIT)));
+    hear();
+}
+
+/// Root may read anybody's ring, and is not taken for dead.
+#[test]
+fn root_lives_in_everybodys_rings() {
+    if !can_be_others() {
+        return;
+    }
+    // Named rings are those of this process's ring directory, and otherwise files.
+    for kind in [Kind::File, Kind::Posix, Kind::Sysv] {
+        let (spot, _directory) = Scene::spot(kind);
+        let mut owner = start("counting owner", &spot, &[]);
+        owner.expect("created");
+        let reader = spot.open(&Options::new().owner(Person::Owner.uid())).unwrap_or_else(|error| panic!("{error}"));
+        owner.tell("count");
+        owner.expect("counted Ok(())");
+        drop(reader);
+        owner.tell("go");
+        owner.finish();
+    }
 }
 
 /// A writer that other users only follow, or read from without its lease, is known to be dead when it is.

@@ -7,7 +7,7 @@ use nix::libc;
 use shmcast::layout::{HEADER_WORDS, RingLayout};
 use shmcast::{OpenError, Options, Reader, RecvError, WaitStrategy};
 
-use crate::deaths::{forking_owner, hold_lock, mourn, succeed};
+use crate::deaths::{counting_owner, forking_owner, hold_lock, mourn, succeed};
 use crate::people::{Person, can_be_others};
 use crate::scene::{For, Kind, Part, Scene, Spot, WITH_FILES, open, start, variant};
 use crate::support::{LIMIT, hear, say, smallest, wait_until_asleep};
@@ -23,6 +23,7 @@ pub(crate) fn play(role: &str, arguments: &[&str]) -> bool {
             Person::of(person).act();
             mourn(spot.open(&options().lossy(*how == "lossy").follower(*how == "follower")));
         }
+        ("counting owner", []) => counting_owner(&spot),
         ("forking owner", [whom]) => forking_owner(&spot, For::of(whom)),
         ("impatient owner", []) => impatient_owner(&spot),
         ("successor", []) => succeed(&spot),

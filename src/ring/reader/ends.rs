@@ -164,9 +164,20 @@ impl<M: Memory> Reader<M> {
 
     /// Gives the slot back. The reader is done; called on drop by whoever owns it, but not in a forked child.
     pub fn leave(&mut self) {
+        self.give_back_slot(true);
+    }
+
+    /// As [`leave`](Self::leave), of a reader that never came to read: nobody need hear of it.
+    pub(in crate::ring) fn withdraw(&mut self) {
+        self.give_back_slot(false);
+    }
+
+    fn give_back_slot(&mut self, was_reader: bool) {
         if let (Some(registry), Some(slot)) = (&self.registry, self.slot.take()) {
             registry.leave(slot);
-            registry.tell_of_leave();
+            if was_reader {
+                registry.tell_of_leave();
+            }
             self.notify_writer();
         }
         self.ended.get_or_insert(Stop::Closed);
