@@ -443,6 +443,7 @@ mod tests {
     #[test]
     fn the_rest_of_the_last_word_is_zeroed() {
         let memory = Mapped::new(heap::zeroed(4));
+        // Relaxed, both: one thread.
         memory.store(Word(1), u64::MAX, Ordering::Relaxed, Site::ZeroAhead);
         memory.copy_in(Word(1), b"abc");
         assert_eq!(memory.load(Word(1), Ordering::Relaxed, Site::Header).to_ne_bytes(), *b"abc\0\0\0\0\0");

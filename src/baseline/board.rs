@@ -159,6 +159,7 @@ impl Notice {
 
     fn header(&self) -> std::io::Result<[u64; HEADER_WORDS]> {
         if let Some(memory) = &self.memory {
+            // Relaxed: ordered by the kernel's lock, as all of these.
             return Ok([0, 1, 2].map(|word| memory.load(Word(word), Ordering::Relaxed, SITE)));
         }
         let mut bytes = [0; HEADER_BYTES];
@@ -170,6 +171,7 @@ impl Notice {
     fn set_header(&self, header: [u64; HEADER_WORDS]) -> std::io::Result<()> {
         if let Some(memory) = &self.memory {
             for (word, value) in header.into_iter().enumerate() {
+                // Relaxed: as in `header`.
                 memory.store(Word(word), value, Ordering::Relaxed, SITE);
             }
             return Ok(());

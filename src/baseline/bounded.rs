@@ -163,6 +163,7 @@ mod tests {
         let buffer = Buffer::create(memory.clone(), 3, 20, 1);
         for (word, value) in [(SLOTS, 4), (SLOTS, u64::MAX), (SLOT_BYTES, 30), (SLOT_BYTES, u64::MAX), (RECEIVERS, 65)]
         {
+            // Relaxed, here and below: one thread.
             let before = memory.load(word, Ordering::Relaxed, SITE);
             memory.store(word, value, Ordering::Relaxed, SITE);
             assert!(Buffer::open(memory.clone()).is_err(), "{word:?} {value}");

@@ -136,6 +136,7 @@ mod tests {
             assert_eq!(one.words(), other.words());
             let (one, other) = (Mapped::new(one), Mapped::new(other));
             let last = Word(one.words() - 1);
+            // SeqCst, both: any would do in one thread.
             one.store(last, 42, SeqCst, Site::Commit);
             assert_eq!(other.load(last, SeqCst, Site::Header), 42);
         }

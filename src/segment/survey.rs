@@ -209,6 +209,7 @@ mod tests {
         let live = make("live");
         let closed = make("closed");
         let word = closed.ring_layout.closed();
+        // Relaxed: one thread.
         Mapped::new(closed.ring.clone()).store(word, 1, Relaxed, Site::Close);
         drop(closed);
         drop(make("orphaned"));

@@ -459,6 +459,7 @@ mod tests {
         assert_ne!(writer.ring.base(), reader.ring.base());
         let (one, other) = (Mapped::new(writer.ring), Mapped::new(reader.ring));
         let last = Word(one.words() - 1);
+        // SeqCst, all: any would do in one thread.
         one.store(last, 42, SeqCst, Site::Commit);
         assert_eq!(other.load(last, SeqCst, Site::Header), 42);
         let stat = Id::find(keys.0.ring).and_then(Id::stat).expect("a segment");

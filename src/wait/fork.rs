@@ -10,6 +10,7 @@ static GENERATION: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs in the child, which has one thread then; only touches an atomic.
 extern "C" fn forked() {
+    // Relaxed: nothing is published by it, and the only thread that reads it there is this one.
     GENERATION.fetch_add(1, Relaxed);
 }
 

@@ -85,6 +85,7 @@ mod tests {
         let start = Instant::now();
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                // SeqCst, both sides: a test of the call, not of an order.
                 while word.load(SeqCst) == 0 {
                     wait(word.as_ptr(), 0, Duration::from_secs(60));
                 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use shmcast::baseline::{Board, FileLock, LockKind, Patience, ReceiveError, SetupError};
 
 use crate::Spot;
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::support::{Child, LIMIT, guard, hear, say};
 
 const KINDS: [LockKind; 4] = [LockKind::Flock, LockKind::Lockf, LockKind::Record, LockKind::OpenFile];
@@ -129,7 +129,7 @@ fn a_board_shows_the_newest_and_counts_what_was_replaced() {
         let mut peers: Vec<Peer> = link
             .receivers
             .drain(..)
-            .map(|end| Peer::start("echoes sizes", end, shmcast::baseline::Reach::Names))
+            .map(|end| peer::start("echoes sizes", end, shmcast::baseline::Reach::Names))
             .collect();
         peers.iter_mut().for_each(|peer| drop(peer.expect("ready")));
         let mut sender = link.sender.sender(Patience::Forever).expect("a sender");
@@ -175,7 +175,7 @@ fn file_of(spot: &Spot, name: &str) -> std::path::PathBuf {
 fn what_a_writer_died_in_the_middle_of_is_not_read() {
     for board in Board::ALL {
         let (spot, link) = Spot::must_link(&board, 2);
-        let mut peer = Peer::start("sends and waits", link.sender, shmcast::baseline::Reach::Names);
+        let mut peer = peer::start("sends and waits", link.sender, shmcast::baseline::Reach::Names);
         let receivers = link.receivers.into_iter();
         // One has seen the record before, the other one has seen nothing.
         let mut receivers: Vec<_> = receivers.map(|end| end.receiver(Patience::Forever).expect("a receiver")).collect();

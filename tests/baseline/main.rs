@@ -259,7 +259,7 @@ fn tell_the_end(rules: &Rules, peer: &mut Peer) {
 
 fn order_to_a_process(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
-    let mut peer = Peer::start("receives", receiver_end, rules.reach);
+    let mut peer = peer::start("receives", receiver_end, rules.reach);
     let mut sender = roles::sender(sender_end);
     peer.expect("ready");
     for number in 0..COUNT {
@@ -274,7 +274,7 @@ fn order_to_a_process(rules: &Rules, link: Link) {
 
 fn order_from_a_process(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
-    let mut peer = Peer::start("sends", sender_end, rules.reach);
+    let mut peer = peer::start("sends", sender_end, rules.reach);
     let mut receiver = roles::receiver(receiver_end);
     peer.tell(&COUNT.to_string());
     let mut buffer = vec![0; rules.max_record];
@@ -302,7 +302,7 @@ fn order_from_a_process(rules: &Rules, link: Link) {
 
 fn sizes(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
-    let mut peer = Peer::start("echoes sizes", receiver_end, rules.reach);
+    let mut peer = peer::start("echoes sizes", receiver_end, rules.reach);
     let mut sender = roles::sender(sender_end);
     peer.expect("ready");
     let longest: Vec<u8> = (0..rules.max_record).map(|at| (at % 251) as u8).collect();
@@ -337,7 +337,7 @@ const MOST: u64 = 300_000;
 
 fn without_waiting(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
-    let mut peer = Peer::start("holds", receiver_end, rules.reach);
+    let mut peer = peer::start("holds", receiver_end, rules.reach);
     let mut sender = roles::sender(sender_end);
     peer.expect("ready");
     let mut sent = 0;
@@ -374,7 +374,7 @@ fn without_waiting(rules: &Rules, link: Link) {
 
 fn wakes_a_sleeper(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
-    let mut peer = Peer::start("sleeps", receiver_end, rules.reach);
+    let mut peer = peer::start("sleeps", receiver_end, rules.reach);
     let mut sender = roles::sender(sender_end);
     let [process, thread] = peer.expect_numbers("ready");
     if rules.wake == Wake::Kernel {
@@ -401,7 +401,7 @@ fn send_on(sender: &mut dyn shmcast::baseline::Sender, rules: &Rules, least: u64
 
 fn receivers_close(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
-    let mut peer = Peer::start("closes", receiver_end, rules.reach);
+    let mut peer = peer::start("closes", receiver_end, rules.reach);
     let mut sender = roles::sender(sender_end);
     sender.send(&record_of(0, rules)).expect("room");
     peer.expect("ready");
@@ -420,7 +420,7 @@ fn receivers_close(rules: &Rules, link: Link) {
 
 fn killed_sender(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, names) = ends(link);
-    let mut peer = Peer::start("sends and waits", sender_end, rules.reach);
+    let mut peer = peer::start("sends and waits", sender_end, rules.reach);
     let mut receiver = roles::receiver(receiver_end);
     let mut buffer = vec![0; rules.max_record];
     for number in 0..3 {
@@ -460,7 +460,7 @@ fn killed_sender(rules: &Rules, link: Link) {
 
 fn killed_receiver(rules: &Rules, link: Link) {
     let (sender_end, receiver_end, _names) = ends(link);
-    let mut peer = Peer::start("waits", receiver_end, rules.reach);
+    let mut peer = peer::start("waits", receiver_end, rules.reach);
     let mut sender = roles::sender(sender_end);
     peer.expect("ready");
     sender.send(&record_of(0, rules)).expect("room");
@@ -481,7 +481,7 @@ fn killed_receiver(rules: &Rules, link: Link) {
 fn to_three(rules: &Rules, link: Link) {
     let Link { sender, receivers, names: _names } = link;
     assert_ne!(rules.fan_out, FanOut::One);
-    let mut peers: Vec<Peer> = receivers.into_iter().map(|end| Peer::start("receives", end, rules.reach)).collect();
+    let mut peers: Vec<Peer> = receivers.into_iter().map(|end| peer::start("receives", end, rules.reach)).collect();
     let mut sender = roles::sender(sender);
     for peer in &mut peers {
         peer.expect("ready");

@@ -8,7 +8,7 @@ use shmcast::baseline::{
 };
 
 use crate::Spot;
-use crate::peer::Peer;
+use crate::peer;
 use crate::roles::{SHORT, assert_record};
 use crate::support::{LIMIT, skipped};
 
@@ -47,7 +47,7 @@ fn one_loop_serves_them_all() {
                 other => other.unwrap_or_else(|error| panic!("{name}: {error}")),
             };
             let Link { sender, mut receivers, names } = link;
-            let mut peer = Peer::start("sends", sender, rules.reach);
+            let mut peer = peer::start("sends", sender, rules.reach);
             let receiver = crate::roles::receiver(receivers.remove(0));
             let receiver: Box<dyn shmcast::baseline::Receiver> = if rules.pollable {
                 receiver

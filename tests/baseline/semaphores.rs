@@ -8,7 +8,7 @@ use shmcast::baseline::sysv::{Operation, Semaphores};
 use shmcast::baseline::{Patience, PosixSemaphores, SendError, SysvMemory, Transport};
 
 use crate::Spot;
-use crate::peer::Peer;
+use crate::peer;
 use crate::support::{Child, LIMIT, guard, hear, say, wait_until_asleep};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
@@ -108,7 +108,7 @@ fn a_bounded_buffer_holds_its_slots_and_a_dead_reader_holds_no_other() {
     let reach = SysvMemory.rules().reach;
     let mut receivers = link.receivers.into_iter();
     let mut reads = receivers.next().expect("two").receiver(Patience::Forever).expect("a receiver");
-    let mut dies = Peer::start("waits", receivers.next().expect("two"), reach);
+    let mut dies = peer::start("waits", receivers.next().expect("two"), reach);
     dies.expect("ready");
     let mut sender = link.sender.sender(Patience::Forever).expect("a sender");
     for number in 0..64_u8 {

@@ -3,7 +3,7 @@
 use shmcast::baseline::{Patience, Reach, ReceiveError, Signals};
 
 use crate::Spot;
-use crate::peer::Peer;
+use crate::peer;
 use crate::roles::record_of;
 use crate::support::LIMIT;
 
@@ -15,7 +15,7 @@ fn standard_signals_get_lost_and_queued_ones_do_not() {
     for (signals, arrive) in [(Signals::Queued, COUNT), (Signals::Standard, 1)] {
         let (_spot, mut link) = Spot::must_link(&signals, 1);
         let rules = shmcast::baseline::Transport::rules(&signals);
-        let mut peer = Peer::start("holds", link.receivers.remove(0), Reach::Descriptors);
+        let mut peer = peer::start("holds", link.receivers.remove(0), Reach::Descriptors);
         let mut sender = link.sender.sender(Patience::of(LIMIT)).expect("a sender");
         peer.expect("ready");
         // It does not look at them yet.

@@ -7,7 +7,7 @@ use nix::unistd::{Uid, geteuid, setuid};
 use shmcast::baseline::{Patience, SendError, SetupError, Unix, UnixKind, peer_of, set_queue};
 
 use crate::Spot;
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::support::{Child, LIMIT, hear, say, skipped};
 
 pub(crate) fn play(role: &str, arguments: &[&str]) -> bool {
@@ -59,7 +59,7 @@ fn the_queue_of_a_socket_can_be_lengthened() {
 fn the_system_tells_who_is_at_the_other_end() {
     // Of a pair: who made it, whoever has it now.
     let (_spot, mut link) = Spot::must_link(&Unix { kind: UnixKind::Stream, named: false }, 1);
-    let mut peer = Peer::start("waits", link.receivers.remove(0), shmcast::baseline::Reach::Descriptors);
+    let mut peer = peer::start("waits", link.receivers.remove(0), shmcast::baseline::Reach::Descriptors);
     peer.expect("ready");
     let sender = link.sender.sender(Patience::Forever).expect("a sender");
     let maker = peer_of(sender.descriptor().expect("a socket")).expect("a unix socket");
@@ -68,7 +68,7 @@ fn the_system_tells_who_is_at_the_other_end() {
     peer.finish();
     // Of a connection: who connected.
     let (_spot, mut link) = Spot::must_link(&Unix { kind: UnixKind::Seqpacket, named: true }, 1);
-    let mut peer = Peer::start("waits", link.receivers.remove(0), shmcast::baseline::Reach::Names);
+    let mut peer = peer::start("waits", link.receivers.remove(0), shmcast::baseline::Reach::Names);
     let sender = link.sender.sender(Patience::of(LIMIT)).expect("a sender");
     peer.expect("ready");
     let Peer::Process(child) = &peer else { panic!("a process") };

@@ -18,34 +18,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use memmap2::MmapRaw;
-use shmcast::memory::{Backing, Mapped, Memory, Word};
+use shmcast::memory::{Mapped, Memory, Word};
 use shmcast::ring::Site;
 use shmcast::{OpenError, Options, PublishTimeoutError, Reader, RecvTimeoutError, Start, TryRecvError, Writer};
 
+use super::support::words::Words;
 use super::support::{Child, LIMIT, Random, assert_whole, record_of, say, smallest};
 
 const BOUND: u64 = 300;
 /// Of each call that waits.
 const PATIENCE: Duration = Duration::from_millis(20);
-
-/// Words of a mapping.
-struct Words(MmapRaw);
-
-// SAFETY: the mapping begins at a page, lives as long as this value, is initialised and writable, and nobody here forms a
-// reference to it; the processes that share it access whole aligned words.
-unsafe impl Backing for Words {
-    fn base(&self) -> *mut u64 {
-        self.0.as_mut_ptr().cast()
-    }
-
-    fn words(&self) -> usize {
-        self.0.len() / 8
-    }
-
-    fn writable(&self) -> bool {
-        true
-    }
-}
 
 fn map(path: &Path) -> Option<Mapped> {
     let file = File::options().read(true).write(true).open(path).ok()?;

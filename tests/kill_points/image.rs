@@ -11,30 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{self, Relaxed, SeqCst};
 use std::time::Duration;
 
+use crate::support::words::Words;
 use memmap2::{MmapOptions, MmapRaw};
 use shmcast::layout::slot::FREE;
 use shmcast::layout::{HEADER_WORDS, RegistryLayout, RingLayout};
-use shmcast::memory::{Backing, Barrier, Mapped, Memory, Semaphore, Word};
+use shmcast::memory::{Barrier, Mapped, Memory, Semaphore, Word};
 use shmcast::ring::{Registry, Ring, Site};
-
-/// Words of a mapping.
-struct Words(MmapRaw);
-
-// SAFETY: the mapping begins at a page, lives as long as this value, is initialised and writable, and nobody here forms a
-// reference to it; the processes that share it access whole aligned words.
-unsafe impl Backing for Words {
-    fn base(&self) -> *mut u64 {
-        self.0.as_mut_ptr().cast()
-    }
-
-    fn words(&self) -> usize {
-        self.0.len() / 8
-    }
-
-    fn writable(&self) -> bool {
-        true
-    }
-}
 
 /// Maps a file of shared words.
 pub(crate) fn map(path: &Path) -> Mapped {

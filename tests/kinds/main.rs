@@ -201,7 +201,7 @@ fn publish(writer: &mut Writer, count: u64) {
 }
 
 fn start(role: &'static str, spot: &Spot) -> Peer {
-    Peer::start(role, spot, play)
+    peer::start(role, spot, play)
 }
 
 fn lossless_delivery(spot: &mut Spot) {

@@ -12,6 +12,8 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 
 pub(crate) mod guard;
+pub(crate) mod peer;
+pub(crate) mod words;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
