@@ -387,3 +387,24 @@ fn a_lossless_reader_that_waits_for_each_record_gives_its_room_back_without_a_lo
         }
     }
 }
+
+/// Also if the next record comes before the reader has asked for it.
+#[test]
+fn a_lossless_reader_whose_ring_ran_dry_takes_no_line_behind_the_next_record() {
+    let world = World::new();
+    let mut writer = world.writer();
+    let mut reader = world.lossless();
+    for round in 0..3 {
+        writer.try_publish(&[1; 8]).expect("room");
+        if round == 0 {
+            // A stream of two: the look behind the second finds nothing.
+            writer.try_publish(&[1; 8]).expect("room");
+            assert_eq!(receive(&mut reader), Ok(8));
+        }
+        let _ = world.take();
+        assert_eq!(receive(&mut reader), Ok(8));
+        let (ring, _) = world.take();
+        // In turns: who was waited for is followed by a look, which finds nothing again.
+        assert_eq!(ring.acquire_loads, [1, 1, 2][round], "round {round}");
+    }
+}
