@@ -314,8 +314,8 @@ impl Reader {
     }
 
     /// Makes a reader that was evicted lossless again, from its next record on. Answers how many records that cost: 0, unless the
-    /// writer was about to overwrite the next one; then it goes on where a lapped reader does. (So it does with a lossy
-    /// reader that is counted.) Takes its place in its own slot, so none has to be free.
+    /// writer was about to overwrite the next one; then it goes on where a lapped reader does. A loss behind a batch, not told
+    /// yet, is counted in. (So it does with a lossy reader that is counted.) Takes its place in its own slot, so none has to be free.
     ///
     /// # Errors
     /// [`OpenError`]: [`Busy`](OpenError::Busy) if the writer outran every attempt, [`Corrupt`](OpenError::Corrupt) if the reader is

@@ -263,8 +263,8 @@ impl<M: Memory> Reader<M> {
     }
 
     /// Makes a reader that has a slot lossless from the next record on: one that was evicted, most of all. Answers how many
-    /// records were lost by it: none, unless the writer is about to overwrite the next one; then it goes on where a
-    /// lapped reader does. Loops a bounded number of times.
+    /// records were lost by it, and by a loss that no read has told yet: none, unless the writer is about to overwrite the
+    /// next one; then it goes on where a lapped reader does. Loops a bounded number of times.
     ///
     /// # Errors
     /// [`JoinError`]; it is as lossy as before.
@@ -290,6 +290,8 @@ impl<M: Memory> Reader<M> {
             };
             lost = self.skip_to(boundary).map_err(corrupt)?;
         }
+        // Told here: no read of a lossless reader may speak of a lossy one's past.
+        lost = self.take_owed().map_or(lost, |owed| owed.saturating_add(lost));
         self.be_lossless();
         Ok(lost)
     }

@@ -11,6 +11,7 @@ use shmcast::{
 use super::support::{
     Child, Door, LIMIT, assert_whole, file, heap, hear, named, on_every_kind, record_of, say, smallest,
 };
+use super::words::{self, Bench};
 
 const BOUND: u64 = 300;
 
@@ -175,6 +176,27 @@ fn who_rejoins_misses_nothing_from_there_on() {
             }
         }
     });
+}
+
+/// A look for the writer's death finds the loss before any read does: `rejoin` tells it, and no read of the lossless reader.
+#[test]
+fn a_loss_that_no_read_has_told_is_told_by_rejoin() {
+    let bench = Bench::new();
+    let (mut writer, mut reader) = (bench.writer(), bench.lossless());
+    while writer.sequence() < 100 {
+        if words::publish(&mut writer).is_err() {
+            writer.pass_over(writer.blocker().expect("the reader stalls"));
+        }
+    }
+    assert!(!reader.outlives_writer(|| true), "there is something to tell");
+    let lost = reader.rejoin().expect("a boundary");
+    assert!(lost > 0 && reader.is_lossless());
+    let mut next = lost;
+    assert_eq!(reader.sequence(), lost);
+    while words::receive_whole(&mut reader).is_ok() {
+        next += 1;
+    }
+    assert_eq!(next, writer.sequence(), "received + lost = published");
 }
 
 #[test]

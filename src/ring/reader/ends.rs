@@ -128,10 +128,18 @@ impl<M: Memory> Reader<M> {
         Some(eviction)
     }
 
-    /// From here on a lossless reader, whose slot holds this position; see [`rejoin`](Self::rejoin).
+    /// The records that the next read would tell lost.
+    pub(in crate::ring) fn take_owed(&mut self) -> Option<u64> {
+        match self.owed.take()? {
+            Stop::Lagged(lost) | Stop::Evicted { lost } => Some(lost),
+            _ => None,
+        }
+    }
+
+    /// From here on a lossless reader, whose slot holds this position and who owes nothing; see [`rejoin`](Self::rejoin).
     pub(in crate::ring) fn be_lossless(&mut self) {
         (self.lossless, self.peeks, self.cursor) = (true, true, self.position);
-        self.header = if self.owed.is_some() { DETOUR } else { 0 };
+        self.header = 0;
         self.notify_writer();
     }
 
