@@ -28,8 +28,8 @@ mod wait;
 
 pub use channel::{
     Claim, Descriptors, GroupId, Handover, Iter, Options, Reader, Received, Record, RecordRef, SharedRing, Subscriber,
-    TryIter, TypedIter, TypedOptions, TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter, UserId, Writer,
-    gc, list, remove, remove_file, remove_posix, remove_sysv,
+    TryIter, TypedClaim, TypedIter, TypedOptions, TypedReader, TypedRecord, TypedRef, TypedTryIter, TypedWriter,
+    UserId, Writer, gc, list, remove, remove_file, remove_posix, remove_sysv,
 };
 pub use error::{
     CreateError, OpenError, PublishError, PublishTimeoutError, ReceiveError, RecvError, RecvTimeoutError, RemoveError,

@@ -10,7 +10,7 @@ use crate::callgrind::Run;
 use crate::calls::CALLS;
 
 /// All that a publish may call, off its fast path; the last one finds out, once in a process, what the processor can do.
-const SLOW: [&str; 4] = ["publish_waiting", "wake_readers", "full_fence", "detect_and_initialize"];
+const SLOW: [&str; 4] = ["wait_for_room", "wake_readers", "full_fence", "detect_and_initialize"];
 
 /// This program, as objdump shows it.
 pub(crate) struct Program {

@@ -37,7 +37,7 @@ pub struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(writer: &'a mut Writer, reserved: Reserved) -> Claim<'a> {
         Claim { writer, reserved, written: 0, partial: [0; 8], pending: 0 }
     }

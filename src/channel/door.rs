@@ -12,11 +12,11 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use bytemuck::CheckedBitPattern;
+use bytemuck::{AnyBitPattern, CheckedBitPattern};
 
 use super::reader::forever;
 use super::typed::Invalid;
-use super::{Claim, Reader};
+use super::{Claim, Reader, TypedClaim};
 use crate::error::{RecvError, TryRecvError};
 use crate::ring::Read;
 use crate::schema::Schema;
@@ -227,6 +227,7 @@ impl Claim<'_> {
     /// # Safety
     /// Until the slice is dropped no lossy reader of this ring may exist: one that has been lapped may be reading these
     /// very bytes, which is a data race. For the same reason nobody may call [`Reader::lag`] meanwhile, or join. The bytes are initialised, with whatever was in the ring before.
+    #[inline(always)]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         (self.written, self.pending) = (self.len(), 0);
         let bytes = self.writer.core.memory().bytes_at(self.reserved.payload(), self.len());
@@ -237,5 +238,22 @@ impl Claim<'_> {
         bytes.map_or(&mut [][..], |bytes| unsafe {
             core::slice::from_raw_parts_mut(bytes.as_ptr(), self.reserved.len())
         })
+    }
+}
+
+impl<T: AnyBitPattern> TypedClaim<'_, T> {
+    /// The value in place: at first whatever bytes were there.
+    ///
+    /// # Safety
+    /// As of [`Claim::as_mut_slice`].
+    #[inline(always)]
+    pub unsafe fn as_mut(&mut self) -> &mut T {
+        const { assert!(align_of::<T>() <= 8) };
+        // SAFETY: the caller's word.
+        let bytes = unsafe { self.bytes.as_mut_slice() };
+        assert_eq!(bytes.len(), size_of::<T>(), "the claim is one value long");
+        // SAFETY: the payload begins at a word, so it is aligned for up to 8 bytes; it is as long as the type, any bytes are a
+        // value of it, and nobody else reaches them while `self` is borrowed, by the caller's word.
+        unsafe { &mut *bytes.as_mut_ptr().cast::<T>() }
     }
 }

@@ -29,5 +29,5 @@ pub use options::{Options, gc, list, remove, remove_file};
 pub use reader::{Iter, Reader, TryIter};
 pub use record::{Received, Record};
 pub use shared::Subscriber;
-pub use typed::{TypedIter, TypedOptions, TypedReader, TypedRecord, TypedTryIter, TypedWriter};
+pub use typed::{TypedClaim, TypedIter, TypedOptions, TypedReader, TypedRecord, TypedTryIter, TypedWriter};
 pub use writer::Writer;

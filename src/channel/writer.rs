@@ -89,15 +89,8 @@ impl Writer {
     /// [`PublishError`]; nothing was published.
     #[inline(always)]
     pub fn publish(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
-        let published = self.mine().and_then(|core| core.publish_at_once(payload));
-        published.map_or_else(|| self.publish_waiting(payload), Ok)
-    }
-
-    /// Out of line, so that its errors and its panic are nowhere near the fast path.
-    #[cold]
-    #[inline(never)]
-    fn publish_waiting(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
-        self.publish_until(payload, None).map_err(forever)
+        let reserved = self.reserve(payload.len())?;
+        Ok(self.core.put(reserved, payload))
     }
 
     /// Publishes one record, or none if there is no room now. Never waits.
@@ -106,20 +99,8 @@ impl Writer {
     /// [`TryPublishError`]; nothing was published.
     #[inline(always)]
     pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
-        let published = self.mine().and_then(|core| core.publish_at_once(payload));
-        published.map_or_else(|| self.publish_slowly(payload), Ok)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn publish_slowly(&mut self, payload: &[u8]) -> Result<u64, TryPublishError> {
-        let mut published = self.mine().ok_or(TryPublishError::Inherited)?.try_publish(payload);
-        while let Err(refused) = published
-            && self.is_helped(refused)
-        {
-            published = self.core.try_publish(payload);
-        }
-        published.map_err(|refused| self.refused(refused, payload.len()))
+        let reserved = self.try_reserve(payload.len())?;
+        Ok(self.core.put(reserved, payload))
     }
 
     /// It was refused: is it time for another attempt, because a dead or stalled reader is out of the way now, or because somebody
@@ -155,7 +136,8 @@ impl Writer {
     /// # Errors
     /// [`PublishTimeoutError`]; nothing was published.
     pub fn publish_timeout(&mut self, payload: &[u8], timeout: Duration) -> Result<u64, PublishTimeoutError> {
-        self.publish_until(payload, Instant::now().checked_add(timeout))
+        let reserved = self.reserve_until(payload.len(), Instant::now().checked_add(timeout))?;
+        Ok(self.core.put(reserved, payload))
     }
 
     /// As [`publish`](Self::publish), until a point in time.
@@ -163,30 +145,17 @@ impl Writer {
     /// # Errors
     /// [`PublishTimeoutError`]; nothing was published.
     pub fn publish_deadline(&mut self, payload: &[u8], deadline: Instant) -> Result<u64, PublishTimeoutError> {
-        self.publish_until(payload, Some(deadline))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn publish_until(&mut self, payload: &[u8], deadline: Option<Instant>) -> Result<u64, PublishTimeoutError> {
-        loop {
-            match self.try_publish(payload) {
-                Ok(sequence) => return Ok(sequence),
-                Err(error) => self.wait_out(error, payload.len(), deadline)?,
-            }
-        }
+        let reserved = self.reserve_until(payload.len(), Some(deadline))?;
+        Ok(self.core.put(reserved, payload))
     }
 
     /// Claims room for a record of `len` bytes, to be filled in place. Waits while a lossless reader holds the writer back.
     ///
     /// # Errors
     /// [`PublishError`].
-    #[inline]
+    #[inline(always)]
     pub fn claim(&mut self, len: usize) -> Result<Claim<'_>, PublishError> {
-        let reserved = match self.mine().and_then(|core| core.reserve(len).ok()) {
-            Some(reserved) => reserved,
-            None => self.reserve_waiting(len)?,
-        };
+        let reserved = self.reserve(len)?;
         Ok(Claim::new(self, reserved))
     }
 
@@ -194,7 +163,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`TryPublishError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, TryPublishError> {
         let reserved = self.try_reserve(len)?;
         Ok(Claim::new(self, reserved))
@@ -209,27 +178,54 @@ impl Writer {
         Ok(Claim::new(self, reserved))
     }
 
-    #[inline]
-    fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
-        let mut reserved = self.mine().ok_or(TryPublishError::Inherited)?.reserve(len);
-        while let Err(refused) = reserved
-            && self.is_helped(refused)
-        {
-            reserved = self.core.reserve(len);
+    /// Room for a record. What has to be done for it that is not done at once stands out of line, and is given no payload: so a
+    /// value that is built to be published need never be in memory. It answers no reservation either, which would then be in
+    /// memory, too.
+    #[inline(always)]
+    fn reserve(&mut self, len: usize) -> Result<Reserved, PublishError> {
+        if let Some(reserved) = self.mine().and_then(|core| core.reserve_at_once(len)) {
+            return Ok(reserved);
         }
-        reserved.map_err(|refused| self.refused(refused, len))
+        self.wait_for_room(len)?;
+        Ok(self.core.reserved(len))
+    }
+
+    #[inline(always)]
+    fn try_reserve(&mut self, len: usize) -> Result<Reserved, TryPublishError> {
+        if let Some(reserved) = self.mine().and_then(|core| core.reserve_at_once(len)) {
+            return Ok(reserved);
+        }
+        self.make_room(len)?;
+        Ok(self.core.reserved(len))
+    }
+
+    fn reserve_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Reserved, PublishTimeoutError> {
+        self.make_room_until(len, deadline)?;
+        Ok(self.core.reserved(len))
     }
 
     #[cold]
     #[inline(never)]
-    fn reserve_waiting(&mut self, len: usize) -> Result<Reserved, PublishError> {
-        self.reserve_until(len, None).map_err(forever)
+    fn make_room(&mut self, len: usize) -> Result<(), TryPublishError> {
+        let mut made = self.mine().ok_or(TryPublishError::Inherited)?.make_room(len);
+        while let Err(refused) = made
+            && self.is_helped(refused)
+        {
+            made = self.core.make_room(len);
+        }
+        made.map_err(|refused| self.refused(refused, len))
     }
 
-    fn reserve_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<Reserved, PublishTimeoutError> {
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, len: usize) -> Result<(), PublishError> {
+        self.make_room_until(len, None).map_err(forever)
+    }
+
+    fn make_room_until(&mut self, len: usize, deadline: Option<Instant>) -> Result<(), PublishTimeoutError> {
         loop {
-            match self.try_reserve(len) {
-                Ok(reserved) => return Ok(reserved),
+            match self.make_room(len) {
+                Ok(()) => return Ok(()),
                 Err(error) => self.wait_out(error, len, deadline)?,
             }
         }

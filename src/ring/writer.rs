@@ -17,9 +17,9 @@ use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout,
 use crate::memory::{Barrier, Memory, Word};
 
 /// So far ahead of the next record the writer asks for a line to store to. Readers have had it since the last lap, and stores
-/// become visible in order, so one that waits for its line (the zero ahead, most often) delays every commit behind it. At the end
-/// of a lap it asks for what lies behind the data area, whatever that is: a hint costs nobody more than a line.
-const PREFETCH_BYTES: u64 = 256;
+/// become visible in order, so one that waits for its line (the zero ahead, most often) delays every commit behind it. (For
+/// the same reason nothing on the fast paths is kept in memory that may be in a register.) At the end of a lap it asks for what lies behind the data area, whatever that is: a hint costs nobody more than a line.
+const PREFETCH_BYTES: u64 = 512;
 
 /// Why a record could not be published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,22 +188,20 @@ impl<M: Memory> Writer<M> {
     /// [`Refused`]; nothing was published.
     pub fn try_publish(&mut self, payload: &[u8]) -> Result<u64, Refused> {
         let reserved = self.reserve(payload.len())?;
-        self.ring.memory.copy_in(reserved.payload(), payload);
-        Ok(self.commit(reserved))
+        Ok(self.put(reserved, payload))
     }
 
-    /// The fast path of [`try_publish`](Self::try_publish): `None` if it needs a wrap or the slow path, or will be
-    /// refused.
+    /// Fills a reservation of the payload's length, and commits it.
     #[inline(always)]
-    pub fn publish_at_once(&mut self, payload: &[u8]) -> Option<u64> {
-        let reserved = self.clear(payload.len())?;
+    pub fn put(&mut self, reserved: Reserved, payload: &[u8]) -> u64 {
+        debug_assert_eq!(payload.len(), reserved.len);
         self.ring.memory.copy_in(reserved.payload(), payload);
-        Some(self.commit(reserved))
+        self.commit(reserved)
     }
 
-    /// Room that is there without a look at anything.
+    /// The fast path of [`reserve`](Self::reserve): `None` if it needs a wrap or the slow path, or will be refused.
     #[inline(always)]
-    fn clear(&self, len: usize) -> Option<Reserved> {
+    pub fn reserve_at_once(&self, len: usize) -> Option<Reserved> {
         let data = self.ring.layout.data();
         if len as u64 > data.max_payload() {
             // Whose size may be more than fits into a number.
@@ -215,9 +213,10 @@ impl<M: Memory> Writer<M> {
         (next <= self.clear_to).then(|| Reserved { header: self.at, len, next, next_header: self.at.plus_bytes(size) })
     }
 
-    /// Room that was made. Everything that a commit needs to know is here, so that it looks nothing up between its stores.
+    /// Room that was [made](Self::make_room), for a record of so many bytes. Everything that a commit needs to know is here, so
+    /// that it looks nothing up between its stores.
     #[inline(always)]
-    fn reserved(&self, len: usize) -> Reserved {
+    pub fn reserved(&self, len: usize) -> Reserved {
         let data = self.ring.layout.data();
         let next = self.position + data.record_size(len);
         Reserved { header: self.at, len, next, next_header: data.word(next) }
@@ -233,11 +232,17 @@ impl<M: Memory> Writer<M> {
     /// [`Refused`].
     #[inline(always)]
     pub fn reserve(&mut self, len: usize) -> Result<Reserved, Refused> {
-        if let Some(reserved) = self.clear(len) {
-            return Ok(reserved);
-        }
-        self.make_way(len)?;
+        self.make_room(len)?;
         Ok(self.reserved(len))
+    }
+
+    /// Makes room for a record of `len` bytes of payload, if there is none.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    #[inline(always)]
+    pub fn make_room(&mut self, len: usize) -> Result<(), Refused> {
+        if self.reserve_at_once(len).is_some() { Ok(()) } else { self.make_way(len) }
     }
 
     /// Uses only the first `len` bytes of a reservation.
@@ -279,6 +284,7 @@ impl<M: Memory> Writer<M> {
             self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
         }
         (self.position, self.at) = (reserved.next, reserved.next_header);
+        self.ring.memory.prefetch_for_store(self.at.plus_bytes(PREFETCH_BYTES));
         let sequence = self.sequence;
         self.sequence += 1;
         Ok(sequence)
@@ -308,6 +314,7 @@ impl<M: Memory> Writer<M> {
                 self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
             }
             (position, count) = (position + size, count + 1);
+            self.ring.memory.prefetch_for_store(at.plus_bytes(size + PREFETCH_BYTES));
         }
         self.sequence += count as u64;
         self.go_to(position);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, Pod, Zeroable};
 use shmcast::{
-    CreateError, OpenError, Options, PayloadSchema, RecvError, RecvTimeoutError, Schema, TryPublishError, TryRecvError,
-    TypedOptions, TypedReader, TypedRecord, TypedWriter,
+    CreateError, OpenError, Options, PayloadSchema, PublishTimeoutError, RecvError, RecvTimeoutError, Schema,
+    TryPublishError, TryRecvError, TypedOptions, TypedReader, TypedRecord, TypedWriter,
 };
 use support::{Child, LIMIT, Random, hear, role, say, smallest, unique_name};
 
@@ -235,6 +235,38 @@ fn a_borrowed_value_holds_the_writer_back_until_it_is_dropped() {
         assert_eq!(*reader.recv_ref().expect("a value"), tick(number));
     }
     assert!(writer.try_publish(&tick(published)).is_ok());
+}
+
+#[test]
+fn a_claim_is_a_value_that_is_built_in_place() {
+    let (mut writer, mut reader) = heap::<[u64; 100]>(smallest());
+    let value = |number: u64| std::array::from_fn(|i| number * 1000 + i as u64);
+    for number in 0..100 {
+        let mut claim = match number % 3 {
+            0 => writer.claim().expect("room"),
+            1 => writer.try_claim().expect("room"),
+            _ => writer.claim_timeout(Duration::from_secs(10)).expect("room"),
+        };
+        if number % 2 == 0 {
+            claim.write(&value(number));
+        } else {
+            // SAFETY: the one reader is lossless, and asks for no lag.
+            *unsafe { claim.as_mut() } = value(number);
+        }
+        assert_eq!(claim.commit(), number);
+        let record = reader.recv().expect("a value");
+        assert_eq!((record.sequence, record.value), (number, value(number)));
+    }
+    // An abort is seen by nobody; what was never filled is zero, whatever was there.
+    let mut aborted = writer.claim().expect("room");
+    aborted.write(&[7; 100]);
+    drop(aborted);
+    assert_eq!(reader.try_recv().map(|_| ()), Err(TryRecvError::Empty));
+    assert_eq!(writer.claim().expect("room").commit(), 100);
+    assert_eq!(reader.recv().expect("a value").value, [0; 100]);
+    while writer.try_publish(&[1; 100]).is_ok() {}
+    assert!(matches!(writer.try_claim(), Err(TryPublishError::Full)));
+    assert!(matches!(writer.claim_timeout(Duration::ZERO), Err(PublishTimeoutError::Timeout)));
 }
 
 // ---- batches ----

@@ -31,7 +31,7 @@ pub(crate) const TYPED_LOSSY: &str = "shmcast typed lossy";
 /// All of ours.
 pub(crate) fn contenders() -> Vec<Contender> {
     use bytes::{Borrowed, Claimed, Copied};
-    use typed::{OneBorrowed, OneCopied};
+    use typed::{OneBorrowed, OneClaimed, OneCopied};
     vec![
         Contender::ours::<Lossless<Copied>>(BYTES_COPY).broadcasts().large_batches::<Lossless<Copied>>(),
         Contender::ours::<Lossless<Copied, 64>>(BYTES_ALIGNED).no_streams(),
@@ -43,11 +43,15 @@ pub(crate) fn contenders() -> Vec<Contender> {
         Contender::ours::<Lossless<typed::Borrowed>>("shmcast typed borrow")
             .broadcasts()
             .large_batches::<Lossless<typed::Borrowed>>(),
+        Contender::ours::<Lossless<typed::Claimed>>("shmcast typed claim").broadcasts(),
         Contender::items::<Lossless<OneCopied<32>>, Lossless<OneCopied<4>>, Lossless<OneCopied<2>>>(
             "shmcast typed copy, one record",
         ),
         Contender::items::<Lossless<OneBorrowed<32>>, Lossless<OneBorrowed<4>>, Lossless<OneBorrowed<2>>>(
             "shmcast typed borrow, one record",
+        ),
+        Contender::items::<Lossless<OneClaimed<32>>, Lossless<OneClaimed<4>>, Lossless<OneClaimed<2>>>(
+            "shmcast typed claim, one record",
         ),
         Contender::ours::<Lossy<typed::Copied>>(TYPED_LOSSY).no_round_trips(),
     ]

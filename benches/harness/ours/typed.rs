@@ -253,3 +253,61 @@ impl<const N: usize> Together for OneBorrowed<N> {
         (N, add_up(items.as_flattened()))
     }
 }
+
+/// `claim`, filled in place, and `recv_ref`: no copy at all.
+pub(crate) struct Claimed;
+
+impl Ends for Claimed {
+    writes_with_sender!();
+    type Reader<const W: usize> = TypedReader<[u64; W]>;
+
+    fn open<const W: usize>(options: Options, path: &Path) -> TypedReader<[u64; W]> {
+        Borrowed::open::<W>(options, path)
+    }
+}
+
+impl OneByOne for Claimed {
+    #[inline(always)]
+    fn send<const W: usize>(writer: &mut Sender<W>, sequence: u64) -> u64 {
+        let mut claim = writer.ring.claim().expect("claim");
+        // SAFETY: all readers are lossless, have joined, and ask for no lag.
+        fill(unsafe { claim.as_mut() }, sequence);
+        claim.commit()
+    }
+
+    #[inline(always)]
+    fn receive<const W: usize>(reader: &mut TypedReader<[u64; W]>) -> (u64, u64) {
+        Borrowed::receive::<W>(reader)
+    }
+}
+
+/// `claim` and `recv_ref` of `N` items.
+pub(crate) struct OneClaimed<const N: usize>;
+
+impl<const N: usize> Ends for OneClaimed<N> {
+    writes_with_one_sender!();
+    type Reader<const W: usize> = TypedReader<[[u64; W]; N]>;
+
+    fn open<const W: usize>(options: Options, path: &Path) -> TypedReader<[[u64; W]; N]> {
+        OneBorrowed::<N>::open::<W>(options, path)
+    }
+}
+
+impl<const N: usize> Together for OneClaimed<N> {
+    #[inline(always)]
+    fn send_batch<const W: usize>(writer: &mut OneSender<W, N>, first: u64, count: usize) {
+        assert_eq!(count, N, "the batch agreed on");
+        let mut claim = writer.ring.claim().expect("claim");
+        // SAFETY: all readers are lossless, have joined, and ask for no lag.
+        let items = unsafe { claim.as_mut() };
+        for (words, sequence) in items.iter_mut().zip(first..) {
+            fill(words, sequence);
+        }
+        claim.commit();
+    }
+
+    #[inline(always)]
+    fn receive_batch<const W: usize>(reader: &mut TypedReader<[[u64; W]; N]>, most: usize) -> (usize, u64) {
+        OneBorrowed::<N>::receive_batch::<W>(reader, most)
+    }
+}

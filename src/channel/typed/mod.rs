@@ -14,6 +14,7 @@
 //! a constant: a reader compares the header with it and copies straight on, and a record of any other length (which no
 //! typed writer publishes) is [`Invalid`](crate::RecvError::Invalid).
 
+mod claim;
 mod kinds;
 mod options;
 mod reader;
@@ -23,6 +24,7 @@ use std::ops::Deref;
 
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 
+pub use claim::TypedClaim;
 pub use options::TypedOptions;
 pub use reader::{TypedIter, TypedReader, TypedTryIter};
 pub use writer::TypedWriter;

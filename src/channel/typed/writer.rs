@@ -4,8 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use bytemuck::{NoUninit, bytes_of};
+use bytemuck::{AnyBitPattern, NoUninit, bytes_of};
 
+use super::TypedClaim;
 use crate::channel::{Options, Subscriber, Writer};
 use crate::error::{CreateError, PublishError, PublishTimeoutError, TryPublishError, WaitForReadersError};
 use crate::schema::Schema;
@@ -34,7 +35,8 @@ use crate::schema::Schema;
 /// ```
 ///
 /// `T` has a [`Schema`], and no byte that may be uninitialised, which would show other processes what was in memory before
-/// ([`NoUninit`]): so no padding. There are no claims: publishing a value costs the one copy that filling a claim does.
+/// ([`NoUninit`]): so no padding. A small value that is built for a call of [`publish`](Self::publish) goes from the processor's
+/// registers into the ring; a large one can be built there, in a [`claim`](Self::claim).
 pub struct TypedWriter<T> {
     bytes: Writer,
     of: PhantomData<fn(T)>,
@@ -92,6 +94,41 @@ impl<T: Schema + NoUninit> TypedWriter<T> {
     /// [`PublishTimeoutError`]; nothing was published.
     pub fn publish_deadline(&mut self, value: &T, deadline: Instant) -> Result<u64, PublishTimeoutError> {
         self.bytes.publish_deadline(bytes_of(value), deadline)
+    }
+
+    /// Claims room for one value, to be built in place. Waits while a lossless reader holds the writer back.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    #[inline(always)]
+    pub fn claim(&mut self) -> Result<TypedClaim<'_, T>, PublishError>
+    where
+        T: AnyBitPattern,
+    {
+        self.bytes.claim(size_of::<T>()).map(TypedClaim::new)
+    }
+
+    /// Claims room for one value, if there is some now.
+    ///
+    /// # Errors
+    /// [`TryPublishError`].
+    #[inline(always)]
+    pub fn try_claim(&mut self) -> Result<TypedClaim<'_, T>, TryPublishError>
+    where
+        T: AnyBitPattern,
+    {
+        self.bytes.try_claim(size_of::<T>()).map(TypedClaim::new)
+    }
+
+    /// As [`claim`](Self::claim), for a limited time.
+    ///
+    /// # Errors
+    /// [`PublishTimeoutError`].
+    pub fn claim_timeout(&mut self, timeout: Duration) -> Result<TypedClaim<'_, T>, PublishTimeoutError>
+    where
+        T: AnyBitPattern,
+    {
+        self.bytes.claim_timeout(size_of::<T>(), timeout).map(TypedClaim::new)
     }
 
     /// Publishes values, each as a record, that become visible together, as far as one block of the ring holds them: see
