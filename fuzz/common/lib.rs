@@ -5,19 +5,27 @@
 //!   bytes ──▶ wire ──▶ script ──┬─▶ attach   damaged and hostile segments in `Guarded` memory, which panics out of bounds
 //!    ▲                          ├─▶ hostile  segments that change between any two accesses of a call
 //!    │                          ├─▶ ops      calls of the public API, each compared with a model
-//!    │                          └─▶ handover messages with descriptors, over a real socket
+//!    │                          ├─▶ typed    the same of typed rings, and of values that are none
+//!    │                          ├─▶ handover messages with descriptors, over a real socket
+//!    │                          ├─▶ schema   headers that say what a typed ring holds
+//!    │                          ├─▶ names    names, and a ring directory with anything in it
+//!    │                          └─▶ framing  the streams and datagrams of feature `baseline`
 //!    └── seeds (tests): scripts by hand
 //! ```
 //! All panic when a promise is broken; that is all a fuzzer needs.
 
 mod attach;
+mod framing;
 mod handover;
 mod hostile;
 mod memory;
+mod names;
 mod ops;
 mod pattern;
+mod schema;
 #[cfg(test)]
 mod seeds;
+mod typed;
 mod wire;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -57,5 +65,33 @@ pub fn run_handover(data: &[u8]) {
     handover::parse(data);
     if let Ok(script) = handover::Script::arbitrary(&mut Unstructured::new(data)) {
         handover::run(&script);
+    }
+}
+
+/// Any calls on typed rings, of values that are some and of bytes that are none (invariants I1, I2, I3 and I6).
+pub fn run_typed(data: &[u8]) {
+    if let Ok(script) = typed::Script::arbitrary(&mut Unstructured::new(data)) {
+        typed::run(&script);
+    }
+}
+
+/// Any header of a typed ring: opened as what it says, or refused with a text that can be shown (invariant I6).
+pub fn run_schema(data: &[u8]) {
+    if let Ok(script) = schema::Script::arbitrary(&mut Unstructured::new(data)) {
+        schema::run(&script);
+    }
+}
+
+/// Any names, and any ring directory: nothing is taken for a ring that is none, and nothing else is touched.
+pub fn run_names(data: &[u8]) {
+    if let Ok(script) = names::Script::arbitrary(&mut Unstructured::new(data)) {
+        names::run(&script);
+    }
+}
+
+/// Any bytes from the peer of a transport, cut anywhere: whole records, or a typed error.
+pub fn run_framing(data: &[u8]) {
+    if let Ok(script) = framing::Script::arbitrary(&mut Unstructured::new(data)) {
+        framing::run(&script);
     }
 }

@@ -10,20 +10,27 @@ use std::path::{Path, PathBuf};
 use arbitrary::{Arbitrary, Unstructured};
 
 use crate::wire::Encode;
-use crate::{attach, handover, hostile, ops};
-use crate::{run_attach, run_handover, run_hostile_reads, run_hostile_registry, run_ops};
+use crate::{attach, framing, handover, hostile, names, ops, schema, typed};
+use crate::{
+    run_attach, run_framing, run_handover, run_hostile_reads, run_hostile_registry, run_names, run_ops, run_schema,
+    run_typed,
+};
 
 /// A target, and what runs an input of it.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 9] = [
     ("attach", run_attach),
+    ("framing", run_framing),
     ("handover", run_handover),
     ("hostile_reads", run_hostile_reads),
     ("hostile_registry", run_hostile_registry),
+    ("names", run_names),
     ("ops_vs_model", run_ops),
+    ("schema", run_schema),
+    ("typed", run_typed),
 ];
-const MOST_FILES: usize = 80;
+const MOST_FILES: usize = 150;
 const MOST_BYTES: usize = 100_000;
 
 fn folder(kind: &str, target: &str) -> PathBuf {
@@ -56,51 +63,62 @@ fn files(kind: &str, target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.map(|path| (path.clone(), fs::read(path).expect("a file"))).collect()
 }
 
-#[test]
-fn every_attach_seed_passes() {
-    let seeds: Vec<_> = attach_seeds().iter().map(|(name, script)| (*name, seed("attach", name, script))).collect();
+/// All scripts of a target: written, or compared with what is written; then run.
+fn pass<T: Encode + for<'a> Arbitrary<'a> + PartialEq + std::fmt::Debug>(
+    target: &str,
+    run: fn(&[u8]),
+    scripts: &[(&'static str, T)],
+) {
+    let seeds: Vec<_> = scripts.iter().map(|(name, script)| (name, seed(target, name, script))).collect();
     for (name, bytes) in seeds {
         println!("{name}");
-        run_attach(&bytes);
+        run(&bytes);
     }
 }
 
 #[test]
-fn every_ops_seed_passes() {
-    let seeds: Vec<_> = ops_seeds().iter().map(|(name, script)| (*name, seed("ops_vs_model", name, script))).collect();
-    for (name, bytes) in seeds {
-        println!("{name}");
-        run_ops(&bytes);
-    }
+fn every_attach_seed_passes() {
+    pass("attach", run_attach, &attach_seeds());
+}
+
+#[test]
+fn every_framing_seed_passes() {
+    pass("framing", run_framing, &framing::seeds::all());
 }
 
 #[test]
 fn every_handover_seed_passes() {
-    let seeds = handover_seeds();
-    for (name, script) in &seeds {
-        println!("{name}");
-        run_handover(&seed("handover", name, script));
-    }
+    pass("handover", run_handover, &handover_seeds());
 }
 
 #[test]
 fn every_hostile_reads_seed_passes() {
-    let seeds = hostile::seeds::reads();
-    let seeds: Vec<_> = seeds.iter().map(|(name, script)| (*name, seed("hostile_reads", name, script))).collect();
-    for (name, bytes) in seeds {
-        println!("{name}");
-        run_hostile_reads(&bytes);
-    }
+    pass("hostile_reads", run_hostile_reads, &hostile::seeds::reads());
 }
 
 #[test]
 fn every_hostile_registry_seed_passes() {
-    let seeds = hostile::seeds::registry();
-    let seeds: Vec<_> = seeds.iter().map(|(name, script)| (*name, seed("hostile_registry", name, script))).collect();
-    for (name, bytes) in seeds {
-        println!("{name}");
-        run_hostile_registry(&bytes);
-    }
+    pass("hostile_registry", run_hostile_registry, &hostile::seeds::registry());
+}
+
+#[test]
+fn every_names_seed_passes() {
+    pass("names", run_names, &names::seeds::all());
+}
+
+#[test]
+fn every_ops_seed_passes() {
+    pass("ops_vs_model", run_ops, &ops_seeds());
+}
+
+#[test]
+fn every_schema_seed_passes() {
+    pass("schema", run_schema, &schema::seeds::all());
+}
+
+#[test]
+fn every_typed_seed_passes() {
+    pass("typed", run_typed, &typed::seeds::all());
 }
 
 #[test]

@@ -91,12 +91,14 @@ pub(super) struct DatagramReceiver {
     tag: u64,
     /// The number of the next datagram, if none is lost.
     next: u64,
+    /// Lost, and not told yet: what came behind did not fit.
+    owed: u64,
     ended: bool,
 }
 
 impl DatagramReceiver {
     pub(super) fn new(socket: OwnedFd, tag: u64) -> DatagramReceiver {
-        DatagramReceiver { socket: Some(socket), tag, next: 0, ended: false }
+        DatagramReceiver { socket: Some(socket), tag, next: 0, owed: 0, ended: false }
     }
 
     /// The header and the length of the next datagram, whose payload goes to the buffer.
@@ -145,11 +147,12 @@ impl Receiver for DatagramReceiver {
             // Late or doubled: it was counted as lost, or received.
             let Some(lost) = number.checked_sub(self.next) else { continue };
             self.next = number.saturating_add(1);
+            self.owed += lost;
             let len = bytes - HEADER_BYTES;
             if len > buffer.len() {
                 return Err(ReceiveError::TooLong { len, room: buffer.len() });
             }
-            return Ok(Received { len, lost });
+            return Ok(Received { len, lost: std::mem::take(&mut self.owed) });
         }
         Err(ReceiveError::Closed)
     }
@@ -160,5 +163,26 @@ impl Receiver for DatagramReceiver {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn what_was_lost_before_a_record_that_did_not_fit_is_told_with_the_next() {
+        let (here, there) = UnixDatagram::pair().expect("a pair");
+        let mut receiver = DatagramReceiver::new(here.into(), 7);
+        let send = |number: u64, payload: &[u8]| {
+            let parts = [&7u64.to_be_bytes()[..], &number.to_be_bytes(), payload].concat();
+            there.send(&parts).expect("room");
+        };
+        send(4, b"too long");
+        send(6, b"fits");
+        assert!(matches!(receiver.try_receive(&mut [0; 4]), Err(ReceiveError::TooLong { len: 8, room: 4 })));
+        let received = receiver.try_receive(&mut [0; 4]).expect("a record");
+        assert_eq!(received, Received { len: 4, lost: 5 });
     }
 }

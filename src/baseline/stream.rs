@@ -89,15 +89,16 @@ impl<R: Read> LineReader<R> {
         let mut searched = 0;
         loop {
             let there = &self.buffer[self.start..];
-            if let Some(at) = there[searched..].iter().position(|&byte| byte == b'\n') {
+            let end = there[searched..].iter().position(|&byte| byte == b'\n');
+            if end.map_or(there.len(), |at| searched + at) > self.most {
+                return Err(io::Error::new(ErrorKind::InvalidData, "a line is too long"));
+            }
+            if let Some(at) = end {
                 let line = there[..searched + at].to_vec();
                 self.start += searched + at + 1;
                 return Ok(Some(line));
             }
             searched = there.len();
-            if searched > self.most {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a line is too long"));
-            }
             if self.fill()? == 0 {
                 let rest = self.buffer.split_off(self.start);
                 return Ok((!rest.is_empty()).then_some(rest));
@@ -347,9 +348,14 @@ impl StreamReceiver {
         self.pass(count);
         let wire = self.wire.as_mut().ok_or(ReceiveError::Closed)?;
         while count < record.len() {
-            match read_some(wire, &mut record[count..], Patience::Forever)? {
-                0 => return Err(ReceiveError::SenderDied),
-                n => count += n,
+            let answer = read_some(wire, &mut record[count..], Patience::Forever);
+            match answer {
+                Ok(n @ 1..) => count += n,
+                ended => {
+                    // The next call, too, finds itself within this record.
+                    self.skip = record.len() - count;
+                    return Err(ended.err().unwrap_or(ReceiveError::SenderDied));
+                }
             }
         }
         Ok(())
@@ -413,6 +419,8 @@ impl Receiver for StreamReceiver {
 
     fn close(&mut self) {
         self.wire = None;
+        // What was read ahead is not received any more either.
+        (self.start, self.end, self.skip) = (0, 0, 0);
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
@@ -484,6 +492,44 @@ mod tests {
         let mut to = Slow(Vec::new(), false);
         write_n(&mut to, b"all of these bytes").expect("all");
         assert_eq!(to.0, b"all of these bytes");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_it_may_be() {
+        let too_long = |bytes: &'static [u8]| LineReader::new(script([Ok(bytes)]), 3).read_line();
+        for bytes in [&b"abcd\n"[..], b"abcd"] {
+            assert_eq!(too_long(bytes).map_err(|error| error.kind()), Err(ErrorKind::InvalidData));
+        }
+        for bytes in [&b"abc\n"[..], b"abc"] {
+            assert_eq!(too_long(bytes).expect("a line").as_deref(), Some(&b"abc"[..]));
+        }
+    }
+
+    /// A receiver, and the other end of its stream.
+    fn receiver() -> (StreamReceiver, std::os::unix::net::UnixStream) {
+        let (here, there) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        (StreamReceiver::new(Wire::socket(here.into())), there)
+    }
+
+    #[test]
+    fn a_sender_that_died_within_a_record_stays_dead() {
+        let (mut receiver, mut sender) = receiver();
+        sender.write_all(&[0, 0, 0, 9, 1, 2, 3]).expect("room");
+        drop(sender);
+        for patience in [Patience::Forever, Patience::Forever, Patience::Not] {
+            let answer = receiver.receive_within(&mut [0; 9], patience);
+            assert!(matches!(answer, Err(ReceiveError::SenderDied)), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_receiver_receives_no_more() {
+        let (mut receiver, mut sender) = receiver();
+        sender.write_all(&[0, 0, 0, 1, 7, 0, 0, 0, 1, 8]).expect("room");
+        assert_eq!(receiver.receive(&mut [0; 9]).expect("a record").len, 1);
+        receiver.close();
+        let answer = receiver.try_receive(&mut [0; 9]);
+        assert!(matches!(answer, Err(ReceiveError::Closed)), "{answer:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub(crate) mod script;
 
 use std::fs::File as OpenFile;
 use std::io::{IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, OnceLock};
 
@@ -67,7 +67,7 @@ fn rings() -> &'static Rings {
             writer.publish(b"one record").unwrap_or_else(|error| panic!("{error}"));
         }
         let shared = writers.each_ref().map(|writer| writer.shared_ring().unwrap_or_else(|error| panic!("{error}")));
-        let incarnations = shared.each_ref().map(|ring| word(&bytes_of(ring, false), 3));
+        let incarnations = shared.each_ref().map(|ring| word(&segment_of(ring, false), 3));
         Rings { _writers: Mutex::new(writers), shared, incarnations }
     })
 }
@@ -77,8 +77,12 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The bytes of a segment as they are now.
-fn bytes_of(ring: &SharedRing, registry: bool) -> Vec<u8> {
-    let file = if registry { ring.registry() } else { Some(ring.ring()) }.expect("a full reader's");
+fn segment_of(ring: &SharedRing, registry: bool) -> Vec<u8> {
+    bytes_of(if registry { ring.registry() } else { Some(ring.ring()) }.expect("a full reader's"))
+}
+
+/// The bytes of a memfd as they are now.
+pub(crate) fn bytes_of(file: BorrowedFd<'_>) -> Vec<u8> {
     let file = OpenFile::from(file.try_clone_to_owned().expect("a descriptor"));
     let mut bytes = vec![0; file.metadata().expect("a memfd").len() as usize];
     file.read_exact_at(&mut bytes, 0).expect("as many as there are");
@@ -153,8 +157,8 @@ fn expected(script: &Script, bytes: &[u8], files: &[File]) -> Option<bool> {
 
 fn made(file: &File, rings: &Rings, closing: &OwnedFd) -> OwnedFd {
     let shared = |strict: &bool| &rings.shared[usize::from(*strict)];
-    let copy = |file: std::os::fd::BorrowedFd<'_>| file.try_clone_to_owned().expect("a descriptor");
-    let again = |file: std::os::fd::BorrowedFd<'_>, flags: OFlag| {
+    let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned().expect("a descriptor");
+    let again = |file: BorrowedFd<'_>, flags: OFlag| {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         open(path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty()).expect("our own")
     };
@@ -168,7 +172,7 @@ fn made(file: &File, rings: &Rings, closing: &OwnedFd) -> OwnedFd {
         File::Pipe => copy(closing.as_fd()),
         File::Memfd { sealed, bytes } => memfd(bytes, *sealed),
         File::Copy { registry, edits, less } => {
-            let mut bytes = bytes_of(&rings.shared[0], *registry);
+            let mut bytes = segment_of(&rings.shared[0], *registry);
             for edit in edits.iter().take(MOST_EDITS) {
                 let at = usize::from(edit.word) * 8 % bytes.len();
                 bytes[at..][..8].copy_from_slice(&edit.value.to_ne_bytes());
@@ -177,6 +181,11 @@ fn made(file: &File, rings: &Rings, closing: &OwnedFd) -> OwnedFd {
             memfd(&bytes, true)
         }
     }
+}
+
+/// As a receiver takes it.
+pub(crate) fn sealed_memfd(bytes: &[u8]) -> OwnedFd {
+    memfd(bytes, true)
 }
 
 fn memfd(bytes: &[u8], sealed: bool) -> OwnedFd {
