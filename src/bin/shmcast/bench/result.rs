@@ -34,6 +34,9 @@ pub(crate) struct Report {
     pub(crate) transports: Vec<Transport>,
     /// "The ring beats every kernel transport", computed: a row for each figure and size.
     pub(crate) claims: Vec<Claim>,
+    /// The same of the rings of each way to wait alone.
+    #[serde(default)]
+    pub(crate) claims_by_wait: Vec<Claim>,
 }
 
 /// Where it ran.
@@ -50,7 +53,7 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) architecture: String,
     pub(crate) memory_bytes: u64,
-    /// The kind of virtual machine, as far as it shows.
+    /// It is a virtual machine: its kind, or `unknown`.
     pub(crate) hypervisor: Option<String>,
     /// Frequency scaling of the sender's processor.
     pub(crate) governor: Option<String>,
