@@ -6,7 +6,7 @@ use super::super::result::{Family, Figure, Loss, Reach, Transport};
 use super::numbers::{bytes, count, rate, share, time, times};
 use super::readers::way;
 use super::summary::{Verdict, list, verdict};
-use super::table::{absent, figure, folded, mention, name, none, plain};
+use super::table::{absent, best, cards, cell, figure, folded, mention, name};
 use super::view::{ASLEEP, Contender, View, family};
 
 pub(super) fn section(view: &View<'_>) -> Markup {
@@ -102,19 +102,18 @@ fn needs(view: &View<'_>, size: usize) -> Markup {
             written: time,
         },
     ]);
-    let head = html! { tr { th { "You need" } th.word { "Best here" } th { "Its figure" } } };
     let body = html! {
         @for need in &needs {
             @if let Some((best, value)) = need.best {
                 tr {
                     th scope="row" { (need.need) }
-                    td.word { (mention(best)) }
-                    td { (figure(value, need.written)) }
+                    (cell("Best here", "word", &mention(best)))
+                    (cell("Its figure", "", &figure(value, need.written)))
                 }
             }
         }
     };
-    html! { div.needs { (plain(&head, &body)) } }
+    cards(&["You need", "Best here", "Its figure"], &body)
 }
 
 /// Its bytes go through the kernel.
@@ -157,8 +156,8 @@ fn speed(view: &View<'_>, size: usize) -> Markup {
                 _ => {}
             }
             @if let Some(slow) = paced_sleep(view) { li { (slow) } }
-            @if !even.0.is_empty() { li { "Round trips of " (list(&even.0)) ": the ring is not ahead; choose by the other questions." } }
-            @if !even.1.is_empty() { li { "Throughput at " (list(&even.1)) ": the ring is not ahead; choose by the other questions." } }
+            @if !even.0.is_empty() { li { "Round trips of " (list(&even.0)) ": the ring is not clearly ahead; choose by the other questions." } }
+            @if !even.1.is_empty() { li { "Throughput at " (list(&even.1)) ": the ring is not clearly ahead; choose by the other questions." } }
         }
         (families(view, size))
     }
@@ -182,32 +181,25 @@ fn families(view: &View<'_>, size: usize) -> Markup {
     let mut all: Vec<Family> = view.contenders.iter().map(|one| one.transport.family).collect();
     all.sort_unstable();
     all.dedup();
-    let head = html! {
-        tr {
-            th { "Best of its kind" } th { "Round trip, " (bytes(size)) } th { "99 %" } th { "Records, " (bytes(size)) }
-            @if let Some(large) = large { th { "Records, " (bytes(large)) } }
-            th { "Idle" }
-        }
-    };
-    let cell = |found: Option<(&Contender<'_>, f64)>, written: fn(f64) -> String| match found {
-        Some((one, value)) => html! { td { (figure(value, written)) small { (one.label) } } },
-        None => none(),
-    };
+    let (round_trip, few) = (format!("Round trip, {}", bytes(size)), format!("Records, {}", bytes(size)));
+    let many = large.map(|large| format!("Records, {}", bytes(large)));
+    let p99 = |one: &Contender<'_>| one.ping_pong(size).map(|one| one.round_trip.p99.median);
+    let idle = |one: &Contender<'_>| one.transport.idle.as_ref().map(|idle| idle.cpu_share.median);
     let body = html! {
         @for kind in all {
             @let of = |one: &Contender<'_>| one.transport.family == kind;
-            @let p99 = |one: &Contender<'_>| one.ping_pong(size).map(|one| one.round_trip.p99.median);
             tr {
                 th scope="row" { (family(kind)) }
-                (cell(view.least(of, |one| one.round_trip(size)), time))
-                (cell(view.least(of, p99), time))
-                (cell(view.most(of, |one| one.rate(size)), rate))
-                @if let Some(large) = large { (cell(view.most(of, |one| one.rate(large)), rate)) }
-                (cell(view.least(of, |one| one.transport.idle.as_ref().map(|idle| idle.cpu_share.median)), share))
+                (best(&round_trip, view.least(of, |one| one.round_trip(size)), time))
+                (best("99 %", view.least(of, p99), time))
+                (best(&few, view.most(of, |one| one.rate(size)), rate))
+                @if let (Some(large), Some(many)) = (large, &many) { (best(many, view.most(of, |one| one.rate(large)), rate)) }
+                (best("Idle", view.least(of, idle), share))
             }
         }
     };
-    plain(&head, &body)
+    let heads = ["Best of its kind", &round_trip, "99 %", &few].into_iter().chain(many.as_deref()).chain(["Idle"]);
+    cards(&heads.collect::<Vec<_>>(), &body)
 }
 
 /// Transports that have something in common.
@@ -226,30 +218,22 @@ fn groups<'v, 'r>(view: &'v View<'r>, key: impl Fn(&Transport) -> String) -> Vec
 }
 
 /// A row for each group: who is in it, and the best figures of it.
-fn grouped(groups: &[Group<'_, '_>], title: &str, size: usize) -> Markup {
-    let head = html! {
-        tr { th { (title) } th.word { "Transports" } th { "Shortest round trip" } th { "Most records" } }
-    };
-    let best = |members: &[&Contender<'_>], figure: &dyn Fn(&Contender<'_>) -> Option<f64>, sign: f64| {
-        let carrying = members.iter().filter(|one| one.carries(size));
-        let figures = carrying.filter_map(|one| Some((one.label.clone(), figure(one)?)));
-        figures.min_by(|one, other| (sign * one.1).total_cmp(&(sign * other.1)))
-    };
-    let cell = |found: Option<(String, f64)>, written: fn(f64) -> String| match found {
-        Some((label, value)) => html! { td { (figure(value, written)) small { (label) } } },
-        None => none(),
-    };
+fn grouped(view: &View<'_>, groups: &[Group<'_, '_>], title: &str, size: usize) -> Markup {
+    const HEADS: [&str; 3] = ["Shortest round trip", "Most records", "Transports"];
     let body = html! {
         @for (key, members) in groups {
+            @let of = |one: &Contender<'_>| {
+                one.carries(size) && members.iter().any(|member| std::ptr::eq(member.transport, one.transport))
+            };
             tr {
                 th.prose scope="row" { (key) }
-                td.names { @for one in members { (mention(one)) " " } }
-                (cell(best(members, &|one| one.round_trip(size), 1.0), time))
-                (cell(best(members, &|one| one.rate(size), -1.0), rate))
+                (best(HEADS[0], view.least(of, |one| one.round_trip(size)), time))
+                (best(HEADS[1], view.most(of, |one| one.rate(size)), rate))
+                (cell(HEADS[2], "names", &html! { @for one in members { (mention(one)) " " } }))
             }
         }
     };
-    plain(&head, &body)
+    cards(&[title, HEADS[0], HEADS[1], HEADS[2]], &body)
 }
 
 fn connected(view: &View<'_>, size: usize) -> Markup {
@@ -269,7 +253,7 @@ fn connected(view: &View<'_>, size: usize) -> Markup {
             "A connection is between two: each learns of the other's end, and each further receiver is a further connection. Without one the \
              sender leaves its records where any number of receivers find them, as on a notice board, and they may come and go."
         }
-        (grouped(&groups, "Connected?", size))
+        (grouped(view, &groups, "Connected?", size))
         @if let Some(receivers) = receivers {
             @let fan_out = |connected: bool| view.most(|one| one.transport.rules.connected == connected, |one| one.fan_out(receivers));
             ul {
@@ -310,7 +294,7 @@ fn reach(view: &View<'_>, size: usize) -> Markup {
             (Some((far, slow)), None) => p { (mention(far)) " reaches other machines, and takes " (time(slow)) " there and back on this one." },
             (None, None) => {}
         }
-        (grouped(&groups, "Reaches", size))
+        (grouped(view, &groups, "Reaches", size))
     }
 }
 
@@ -331,7 +315,7 @@ fn access(view: &View<'_>, size: usize) -> Markup {
                 " A port has no mode: with " (list(&network)) " your program must ask who is there."
             }
         }
-        (grouped(&groups, "May come in", size))
+        (grouped(view, &groups, "May come in", size))
     }
 }
 
@@ -349,7 +333,7 @@ fn races(view: &View<'_>, size: usize) -> Markup {
             "The kernel keeps the records of its queues apart. In shared memory and in files nobody does unless the transport does it: so every \
              record of this run was checked by its sequence and by its bytes, as far as it has any, and one that was mixed with another would have ended the run."
         }
-        (grouped(&groups, "Kept apart", size))
+        (grouped(view, &groups, "Kept apart", size))
         @if measured > 0 {
             p {
                 @if losing.is_empty() {

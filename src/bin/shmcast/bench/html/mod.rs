@@ -16,6 +16,8 @@ mod plot;
 mod readers;
 mod summary;
 mod table;
+#[cfg(test)]
+mod tests;
 mod throughput;
 mod view;
 

@@ -29,10 +29,6 @@ pub(super) fn spread(spread: &Spread, written: impl Fn(f64) -> String) -> Markup
     }
 }
 
-pub(super) fn none() -> Markup {
-    html! { td.none { "–" } }
-}
-
 /// A table that scrolls by itself where it is wider than the page, behind a line that opens it.
 pub(super) fn folded(summary: &str, head: &Markup, body: &Markup) -> Markup {
     html! {
@@ -53,6 +49,32 @@ pub(super) fn plain(head: &Markup, body: &Markup) -> Markup {
             }
         }
     }
+}
+
+/// A table with few rows and long texts, each row of which is a card on a phone. Its cells are [`cell`]s.
+pub(super) fn cards(heads: &[&str], body: &Markup) -> Markup {
+    html! {
+        div.scroll.cards tabindex="0" {
+            table {
+                thead { tr { @for head in heads { th { (head) } } } }
+                tbody { (body) }
+            }
+        }
+    }
+}
+
+/// A cell of a card, with the head of its column, which a card has not.
+pub(super) fn cell(head: &str, class: &str, inner: &Markup) -> Markup {
+    html! { td class=(class) data-head=(head) { (inner) } }
+}
+
+/// The figure of a card, and whose it is.
+pub(super) fn best(head: &str, found: Option<(&Contender<'_>, f64)>, written: fn(f64) -> String) -> Markup {
+    let inner = match found {
+        Some((contender, value)) => html! { (figure(value, written)) small { (contender.label) } },
+        None => html! { "–" },
+    };
+    cell(head, "", &inner)
 }
 
 /// A transport's name, in its colour, as a row's first cell.

@@ -194,7 +194,7 @@ impl Page {
 
     /// About so wide is a text. There is no font to ask; the letters of wide ones, such as DejaVu, are on the average as wide as this.
     fn text_width(self, text: &str, bold: bool) -> i32 {
-        let letter = if bold { 0.7 } else { 0.62 };
+        let letter = if bold { 0.66 } else { 0.62 };
         (text.chars().count() as f64 * self.letter() * letter).ceil() as i32
     }
 }
@@ -247,7 +247,9 @@ fn names_below<'t>(canvas: &Canvas<'_>, page: Page, y: i32, names: impl Iterator
     let mut free = i32::MIN;
     for (x, name) in names {
         let half = page.text_width(name, false) / 2;
-        if x - half >= free && x + half <= page.width() {
+        // Those of lines at the edges begin, or end, there.
+        let x = x.min(page.width() - half).max(half);
+        if x - half >= free {
             text(canvas, page, Ink::Quiet, (x, y), HPos::Center, false, name)?;
             free = x + half + 2;
         }

@@ -1,4 +1,6 @@
 //! A row for each transport, with its values as dots along one axis: for what has no steps, or several values at once.
+//!
+//! On a wide page the name stands before its row, on a phone above it: the axis wants the width.
 
 use plotters::coord::ranged1d::Ranged;
 use plotters::element::{PathElement, Rectangle};
@@ -46,26 +48,30 @@ struct Plan {
     top: i32,
     bottom: i32,
     pitch: i32,
+    /// From the top of a row to its text, and to its dots.
+    to_text: i32,
+    to_dots: i32,
 }
 
 impl Rows {
-    fn pitch(page: Page) -> i32 {
-        page.leading() + if page == Page::Wide { 4 } else { 5 }
-    }
-
     fn plan(&self, page: Page) -> Plan {
         let labels = self.rows.iter().map(|row| page.text_width(&row.label, row.strong)).max().unwrap_or(0);
         let written = self.rows.iter().map(|row| page.text_width(&self.first(row), row.strong)).max().unwrap_or(0);
         let written = written.max(page.text_width(&self.written, false));
         // Above the rows: what is written out, and a line for each floor's name.
         let top = page.leading() * (1 + self.floors.len() as i32) + 6;
-        let pitch = Self::pitch(page);
-        Plan {
-            left: labels + 12,
-            right: page.width() - written - 10,
-            top,
-            bottom: top + pitch * self.rows.len() as i32,
-            pitch,
+        let count = self.rows.len() as i32;
+        match page {
+            Page::Wide => {
+                let (left, right, pitch) = (labels + 12, page.width() - written - 10, page.leading() + 4);
+                let (to_text, to_dots) = (pitch / 2, pitch / 2);
+                Plan { left, right, top, bottom: top + pitch * count, pitch, to_text, to_dots }
+            }
+            Page::Phone => {
+                let (left, right, pitch) = (4, page.width() - 6, page.leading() * 2 + 2);
+                let (to_text, to_dots) = (page.leading() / 2 + 2, page.leading() + 8);
+                Plan { left, right, top, bottom: top + pitch * count, pitch, to_text, to_dots }
+            }
         }
     }
 
@@ -132,11 +138,12 @@ impl Plot for Rows {
             }
         }
         for (number, row) in self.rows.iter().enumerate() {
-            let y = plan.top + plan.pitch * number as i32 + plan.pitch / 2;
-            text(canvas, page, row.ink, (plan.left - 8, y), HPos::Right, row.strong, &row.label)?;
-            self.draw_row(canvas, row, y, pixel)?;
-            let bold = row.strong;
-            text(canvas, page, Ink::Text, (page.width() - 2, y), HPos::Right, bold, &self.first(row))?;
+            let top = plan.top + plan.pitch * number as i32;
+            let y = top + plan.to_text;
+            let (x, side) = if page == Page::Wide { (plan.left - 8, HPos::Right) } else { (plan.left, HPos::Left) };
+            text(canvas, page, row.ink, (x, y), side, row.strong, &row.label)?;
+            self.draw_row(canvas, row, top + plan.to_dots, pixel)?;
+            text(canvas, page, Ink::Text, (page.width() - 2, y), HPos::Right, row.strong, &self.first(row))?;
         }
         Ok(())
     }
