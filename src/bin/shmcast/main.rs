@@ -3,6 +3,7 @@
 //! Standard output has the data, standard error everything else. Exit codes: 0 well done, 1 failed, 2 called wrongly, 128 + n ended by signal n.
 
 mod bench;
+mod report;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::Arguments),
+    Report(report::Arguments),
 }
 
 /// Writes data to standard output. Who reads it may have enough.
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
     };
     let outcome = match &arguments.command {
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

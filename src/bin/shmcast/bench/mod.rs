@@ -11,6 +11,7 @@ mod contenders;
 mod control;
 mod crew;
 mod figures;
+pub(crate) mod html;
 #[allow(dead_code, reason = "the benches need more of it")]
 #[path = "../../../../benches/floors/mod.rs"]
 mod lines;
@@ -114,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         write(path, &json(&report)?)?;
     }
     if !arguments.no_html {
-        write(&arguments.html, &String::new())?;
+        write(&arguments.html, &html::render(&report))?;
         complain(&format!("the report with plots is in {}", arguments.html.display()));
     }
     if arguments.json.as_deref().is_some_and(is_standard) {
@@ -161,7 +162,7 @@ fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn saved(path: &Path) -> Result<Report, Failure> {
+pub(crate) fn saved(path: &Path) -> Result<Report, Failure> {
     let text = if is_standard(path) {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -196,7 +197,7 @@ fn can_be_written(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| could_not_write(path, &error))
 }
 

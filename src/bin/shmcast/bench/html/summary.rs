@@ -135,7 +135,7 @@ pub(super) fn list(names: &[String]) -> String {
 fn caption() -> Markup {
     html! {
         "How many times as good is the fastest ring as the best transport that is no ring, by the size of records: medians of the rounds. \
-         To the right of 1× the ring wins. Grey: even, that is medians within 5 %, or within 25 % where the rounds overlap."
+         To the right of 1× the ring wins, to the left of it, in blue, it loses. Grey: even, that is medians within 5 %, or within 25 % where the rounds overlap."
     }
 }
 
