@@ -11,6 +11,7 @@ mod contenders;
 mod control;
 mod crew;
 mod figures;
+mod html;
 #[allow(dead_code, reason = "the benches need more of it")]
 #[path = "../../../../benches/floors/mod.rs"]
 mod lines;
@@ -114,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         write(path, &json(&report)?)?;
     }
     if !arguments.no_html {
-        write(&arguments.html, &String::new())?;
+        write(&arguments.html, &html::render(&report))?;
         complain(&format!("the report with plots is in {}", arguments.html.display()));
     }
     if arguments.json.as_deref().is_some_and(is_standard) {
