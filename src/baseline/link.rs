@@ -34,6 +34,10 @@ use crate::{Subscriber, SysvKey, Writer};
 
 /// More receivers than this no link has.
 pub const MAX_RECEIVERS: usize = 64;
+/// What the names of all links begin with.
+const PREFIX: &str = "shmcast-";
+/// A file that says that the keys of the place were used.
+const USES_KEYS: &str = "uses-keys";
 /// The numbers for `ftok`: from `@` on, so that the keys are not those of small programs.
 const PROJECTS: std::ops::Range<u8> = 0x40..0x7E;
 
@@ -143,7 +147,7 @@ impl Place {
             let mut random = [0; 8];
             getrandom::fill(&mut random).map_err(std::io::Error::from).setup("draw a name")?;
             let tag = format!("{:016x}", u64::from_ne_bytes(random));
-            let directory = within.join(format!("shmcast-{tag}"));
+            let directory = within.join(format!("{PREFIX}{tag}"));
             std::fs::DirBuilder::new().mode(0o700).create(&directory).setup("make a directory")?;
             let keys = keys_of(&directory)?;
             let place =
@@ -161,16 +165,32 @@ impl Place {
         }
     }
 
-    /// All that a link here could leave behind if its processes are killed; most of it is never made.
+    /// All that a link here could leave behind if its processes are killed; most of it is never made. The directory is the last: as
+    /// long as anything is there, so is the directory that tells its name.
     #[must_use]
     pub fn objects(&self, receivers: usize) -> Vec<Object> {
-        let mut objects = vec![Object::Directory(self.directory.clone())];
-        objects.extend(self.keys.map(Object::Key));
-        objects.extend((0..receivers).map(|receiver| Object::Queue(self.name(receiver))));
-        objects.extend((0..receivers * 2).map(|number| Object::Memory(format!("/sem.{}", &self.name(number)[1..]))));
-        let ring = self.name(0);
-        objects.push(Object::Ring(ring[1..].to_owned()));
-        objects.extend([Object::Memory(format!("{ring}.registry")), Object::Memory(ring)]);
+        let mut objects: Vec<Object> = self.keys.map(Object::Key).into();
+        objects.extend(named_objects(&self.tag, receivers));
+        objects.push(Object::Directory(self.directory.clone()));
+        objects
+    }
+
+    /// All that links could have left behind whose places were in this directory, and of which nobody is alive any more: for whoever
+    /// cleans up after processes that were killed before they told of their places.
+    #[must_use]
+    pub fn left_in(within: &Path) -> Vec<Object> {
+        let mut objects = Vec::new();
+        for entry in std::fs::read_dir(within).into_iter().flatten().flatten() {
+            let directory = entry.path();
+            let name = entry.file_name();
+            let tag = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            let Some(tag) = tag.filter(|tag| tag.len() == 16) else { continue };
+            if directory.join(USES_KEYS).exists() {
+                objects.extend(keys_of(&directory).into_iter().flatten().map(Object::Key));
+            }
+            objects.extend(named_objects(tag, MAX_RECEIVERS));
+            objects.push(Object::Directory(directory));
+        }
         objects
     }
 
@@ -181,20 +201,41 @@ impl Place {
 
     /// A POSIX name, as `mq_open`, `sem_open` and `shm_open` want it.
     pub(super) fn name(&self, number: usize) -> String {
-        format!("/shmcast-{}-{number}", self.tag)
+        name_of(&self.tag, number)
     }
 
     /// The file of which the keys are made, for whoever will make something with them.
     pub(super) fn directory(&self) -> &Path {
-        self.uses_keys.set(true);
+        self.will_use_keys();
         &self.directory
     }
 
     /// The System V key of the link, to make something with it.
     pub(super) fn key(&self) -> i32 {
-        self.uses_keys.set(true);
+        self.will_use_keys();
         self.keys[0]
     }
+
+    fn will_use_keys(&self) {
+        self.uses_keys.set(true);
+        // For `left_in`. Where it cannot be written the link itself still knows.
+        let _ = std::fs::write(self.file(USES_KEYS), []);
+    }
+}
+
+fn name_of(tag: &str, number: usize) -> String {
+    format!("/{PREFIX}{tag}-{number}")
+}
+
+/// What of a link's objects has a name; see [`Place::objects`].
+fn named_objects(tag: &str, receivers: usize) -> Vec<Object> {
+    let name = |number| name_of(tag, number);
+    let mut objects: Vec<Object> = (0..receivers).map(|receiver| Object::Queue(name(receiver))).collect();
+    objects.extend((0..receivers * 2).map(|number| Object::Memory(format!("/sem.{}", &name(number)[1..]))));
+    let ring = name(0);
+    objects.push(Object::Ring(ring[1..].to_owned()));
+    objects.extend([Object::Memory(format!("{ring}.registry")), Object::Memory(ring)]);
+    objects
 }
 
 impl Drop for Place {
