@@ -19,8 +19,9 @@ use core::sync::atomic::Ordering::Relaxed;
 const PIECE_BYTES: usize = 16;
 /// From this size on, a vector loop.
 const VECTOR_BYTES: usize = 128;
-/// From this size on, `rep movsb` beats the vector loop, unless the target begins less than a line behind the source, counted
-/// within their pages: then AMD's processors take up to thirty times as long.
+/// From this size on, `rep movsb` copies out: of lines that travel slowly it brings up to 1.7 times as many as the vector loop,
+/// and it leaves the writer its own. (In, there is no difference.) Not where the target begins less than a line behind the
+/// source, counted within their pages: then AMD's processors take up to thirty times as long.
 const STRING_BYTES: usize = 16 * 1024;
 const PAGE_BYTES: usize = 4096;
 const LINE_BYTES: usize = 64;
@@ -86,7 +87,11 @@ pub(super) unsafe fn words_out(from: *mut u64, to: *mut u8, len: usize) {
     let mut done = 0;
     if len >= PIECE_BYTES {
         // SAFETY: the caller's contract; one side is private, the other shared words.
-        done = unsafe { bulk(to, from.cast(), len) };
+        done = unsafe { string_out(to, from.cast(), len) };
+        if done == 0 {
+            // SAFETY: likewise.
+            done = unsafe { bulk(to, from.cast(), len) };
+        }
     }
     let word = for_words!(word in done / 8, len / 8, {
         // SAFETY: `word` is one of the whole words within `len` bytes, by the caller's contract.
@@ -139,6 +144,30 @@ unsafe fn pieces(to: *mut u8, from: *const u8, len: usize) -> usize {
     done
 }
 
+/// Copies the whole words of many bytes out, if that goes well from here to there; says how many bytes it copied.
+///
+/// # Safety
+/// As for [`bulk`].
+#[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
+#[inline(always)]
+unsafe fn string_out(to: *mut u8, from: *const u8, len: usize) -> usize {
+    let behind = (to as usize).wrapping_sub(from as usize) % PAGE_BYTES;
+    if len < STRING_BYTES || (1..LINE_BYTES).contains(&behind) {
+        return 0;
+    }
+    let whole = len & !7;
+    // SAFETY: copies `whole` bytes, which the caller vouches for. What it refines: one relaxed load of each aligned word. The
+    // direction flag is clear by the calling convention.
+    unsafe {
+        core::arch::asm!(
+            "rep movsb",
+            inout("rcx") whole => _, inout("rdi") to => _, inout("rsi") from => _,
+            options(nostack, preserves_flags)
+        );
+    }
+    whole
+}
+
 /// Copies as many of `len` bytes as assembly does well and says how many: a multiple of 8.
 ///
 /// # Safety
@@ -149,20 +178,6 @@ unsafe fn bulk(to: *mut u8, from: *const u8, len: usize) -> usize {
     if len < VECTOR_BYTES {
         // SAFETY: the caller's contract.
         return unsafe { pieces(to, from, len) };
-    }
-    let behind = (to as usize).wrapping_sub(from as usize) % PAGE_BYTES;
-    if len >= STRING_BYTES && !(1..LINE_BYTES).contains(&behind) {
-        let whole = len & !7;
-        // SAFETY: copies `whole` bytes, which the caller vouches for. What it refines: one relaxed access of each
-        // aligned word of the shared side. The direction flag is clear by the calling convention.
-        unsafe {
-            core::arch::asm!(
-                "rep movsb",
-                inout("rcx") whole => _, inout("rdi") to => _, inout("rsi") from => _,
-                options(nostack, preserves_flags)
-            );
-        }
-        return whole;
     }
     let whole = len & !63;
     if std::is_x86_feature_detected!("avx") {
@@ -219,6 +234,16 @@ unsafe fn bulk(to: *mut u8, from: *const u8, len: usize) -> usize {
 #[cfg(not(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable)))))]
 #[inline(always)]
 unsafe fn bulk(_: *mut u8, _: *const u8, _: usize) -> usize {
+    0
+}
+
+/// As above.
+///
+/// # Safety
+/// None is needed: it copies nothing.
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable)))))]
+#[inline(always)]
+unsafe fn string_out(_: *mut u8, _: *const u8, _: usize) -> usize {
     let _ = (STRING_BYTES, PAGE_BYTES, LINE_BYTES);
     0
 }
