@@ -7,6 +7,8 @@ use super::numbers::{bandwidth, bytes, exact, share, time, whole};
 use super::table::{figure, plain, spread, swatch};
 use super::view::{View, family, ink};
 
+const GIB: f64 = (1_u64 << 30) as f64;
+
 /// What was run, when and where.
 pub(super) fn head(view: &View<'_>) -> Markup {
     let report = view.report;
@@ -17,7 +19,7 @@ pub(super) fn head(view: &View<'_>) -> Markup {
             p.lead { "The classic ways for processes to talk, and the shmcast ring, measured side by side." }
             dl.facts {
                 div { dt { "Date" } dd { time datetime=(report.date) { (date(&report.date)) } } }
-                div { dt { "Command" } dd { code { (report.command) } } }
+                div { dt { "Command" } dd { code.command { @for word in report.command.split(' ') { span { (word) } " " } } } }
                 div {
                     dt { "Run" }
                     dd {
@@ -30,7 +32,7 @@ pub(super) fn head(view: &View<'_>) -> Markup {
             @if !report.warnings.is_empty() {
                 div.warnings role="note" {
                     h2 { "What spoils these figures" }
-                    ul { @for warning in &report.warnings { li { strong { (warning.kind) } " — " (warning.text) } } }
+                    ul { @for warning in &report.warnings { li { strong { (warning.kind) } " — " (marked(&warning.text)) } } }
                 }
             }
             @if report.transports.is_empty() { p.absent { "No transport took part in this run." } }
@@ -45,7 +47,7 @@ fn facts(machine: &Machine) -> Markup {
             dt { "Pinned to" }
             dd { "sender " (machine.sender_cpu) ", receivers " (machine.receiver_cpu) }
         }
-        div { dt { "Memory" } dd { (bytes(rounded(machine.memory_bytes))) } }
+        div { dt { "Memory" } dd { (format!("{:.1}", machine.memory_bytes as f64 / GIB)) " GiB" } }
         div { dt { "Kernel" } dd { (machine.kernel) } }
         div {
             dt { "Virtual machine" }
@@ -67,10 +69,13 @@ fn facts(machine: &Machine) -> Markup {
     }
 }
 
-/// To sixteenths of a GiB: nobody wants its kilobytes.
-fn rounded(memory: u64) -> usize {
-    const STEP: u64 = 1 << 26;
-    (memory.div_ceil(STEP) * STEP) as usize
+/// What stands between backquotes is code.
+fn marked(text: &str) -> Markup {
+    html! {
+        @for (number, part) in text.split('`').enumerate() {
+            @if number % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
 }
 
 /// `2026-11-21T18:50:00Z`, for people.
@@ -123,7 +128,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
             @if !noted.is_empty() {
                 h3 { "What is missing, and why" }
                 ul.notes {
-                    @for one in noted { @for note in &one.transport.notes { li { strong { (one.transport.name) } ": " (note) } } }
+                    @for one in noted { @for note in &one.transport.notes { li { strong { (one.transport.name) } ": " (marked(note)) } } }
                 }
             }
         }

@@ -146,7 +146,7 @@ fn ratios(view: &View<'_>) -> Option<Rows> {
         let (ink, strong) = match verdict(view, claim) {
             Verdict::Wins => (Ink::Ring, true),
             Verdict::Even => (Ink::Quiet, false),
-            Verdict::Loses => (Ink::Socket, true),
+            Verdict::Loses => (Ink::Worse, true),
         };
         Row {
             label: format!("{}, {}", word(claim.figure), bytes(claim.size)),

@@ -81,14 +81,14 @@ impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
 
-    /// Ask [`holds`](Axis::holds) before: what has no place is put at the low end.
+    /// Ask [`holds`](Axis::holds) before: what has no place is put at the low end, and what lies beyond an end at that end.
     fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
         let place = match self.log {
             _ if !self.holds(*value) => self.low,
             true => value.log10(),
             false => *value,
         };
-        let share = (place - self.low) / (self.high - self.low);
+        let share = ((place - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
         from + (share * f64::from(to - from)).round() as i32
     }
 

@@ -97,6 +97,19 @@ impl Lines {
         Ok(chart)
     }
 
+    /// The points that have a place, in runs that a line connects: none leads over a step at which there was nothing.
+    fn runs(&self, points: &[Point]) -> Vec<Vec<Point>> {
+        let mut runs: Vec<Vec<Point>> = Vec::new();
+        for point in points.iter().filter(|point| self.x.holds(point.step) && self.y.holds(point.value)) {
+            let over = |from: f64| self.x.ticks().iter().any(|(tick, _)| (from < *tick) && (*tick < point.step));
+            match runs.last_mut() {
+                Some(run) if run.last().is_some_and(|last| !over(last.step)) => run.push(*point),
+                _ => runs.push(vec![*point]),
+            }
+        }
+        runs
+    }
+
     fn draw_series<'s>(
         &self,
         page: Page,
@@ -107,7 +120,6 @@ impl Lines {
         let pixel = |step: f64, value: f64| {
             (self.x.holds(step) && self.y.holds(value)).then(|| chart.backend_coord(&(step, value)))
         };
-        let points: Vec<(i32, i32)> = series.points.iter().filter_map(|one| pixel(one.step, one.value)).collect();
         if series.strong {
             for point in &series.points {
                 if let (Some(low), Some(high)) = (pixel(point.step, point.range.0), pixel(point.step, point.range.1)) {
@@ -116,9 +128,13 @@ impl Lines {
             }
         }
         let width = if series.strong { 3 } else { 1 };
-        if points.len() > 1 {
-            canvas.draw(&PathElement::new(points.clone(), series.ink.line(width)))?;
+        let runs = self.runs(&series.points);
+        for run in runs.iter().filter(|run| run.len() > 1) {
+            let points: Vec<(i32, i32)> = run.iter().filter_map(|point| pixel(point.step, point.value)).collect();
+            canvas.draw(&PathElement::new(points, series.ink.line(width)))?;
         }
+        let points: Vec<(i32, i32)> =
+            runs.iter().flatten().filter_map(|point| pixel(point.step, point.value)).collect();
         let radius = if series.strong { 4 } else { 3 } - i32::from(page == Page::Phone && !series.strong);
         for point in &points {
             series.mark.draw(canvas, *point, radius, series.ink)?;
@@ -146,13 +162,11 @@ impl Plot for Lines {
     fn draw(&self, page: Page, canvas: &Canvas<'_>) -> Drawn {
         let chart = self.chart(page, canvas)?;
         let (across, down) = chart.plotting_area().get_pixel_range();
-        for floor in &self.floors {
-            if self.y.holds(floor.value) {
-                let (_, y) = chart.backend_coord(&(self.x.range().start, floor.value));
-                canvas.draw(&PathElement::new(vec![(across.start, y), (across.end, y)], Ink::Floor.line(1)))?;
-                let at = (across.start + 6, y - page.leading() / 2);
-                text(canvas, page, Ink::Floor, at, HPos::Left, false, &floor.text)?;
-            }
+        let floors = || self.floors.iter().filter(|floor| self.y.holds(floor.value));
+        let level = |floor: &Floor| chart.backend_coord(&(self.x.range().start, floor.value)).1;
+        for floor in floors() {
+            let y = level(floor);
+            canvas.draw(&PathElement::new(vec![(across.start, y), (across.end, y)], Ink::Floor.line(1)))?;
         }
         // What matters is drawn last, upon the others.
         let mut labels = Vec::new();
@@ -160,6 +174,10 @@ impl Plot for Lines {
             for series in self.series.iter().filter(|series| series.strong == strong) {
                 labels.extend(self.draw_series(page, canvas, &chart, series)?);
             }
+        }
+        for floor in floors() {
+            let at = (across.start + 6, level(floor) - page.leading() / 2);
+            text(canvas, page, Ink::Floor, at, HPos::Left, false, &floor.text)?;
         }
         labels.sort_by_key(|label| label.end.1);
         let wanted: Vec<i32> = labels.iter().map(|label| label.end.1).collect();
@@ -177,5 +195,33 @@ impl Plot for Lines {
         text(canvas, page, Ink::Quiet, (2, middle), HPos::Left, false, &self.values)?;
         let below = (across.start + (across.end - across.start) / 2, self.height(page) - middle - 2);
         text(canvas, page, Ink::Quiet, below, HPos::Center, false, &self.steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::numbers::time;
+    use super::*;
+
+    /// A size that a transport does not carry, and a value of zero on a logarithmic axis.
+    #[test]
+    fn a_line_does_not_lead_over_what_is_missing() {
+        let point = |step: f64, value: f64| Point { step, value, range: (value, value) };
+        let plot = Lines {
+            title: String::new(),
+            steps: String::new(),
+            values: String::new(),
+            x: Axis::named((0..6).map(|step| (f64::from(step), step.to_string())).collect()).expect("has steps"),
+            y: Axis::log([1.0, 100.0], time).expect("has values"),
+            series: Vec::new(),
+            floors: Vec::new(),
+        };
+        let lengths = |points: &[Point]| plot.runs(points).iter().map(Vec::len).collect::<Vec<_>>();
+        let whole: Vec<Point> = (0..6).map(|step| point(f64::from(step), 10.0)).collect();
+        assert_eq!(lengths(&whole), [6]);
+        assert_eq!(lengths(&[whole[0], point(0.5, 10.0), whole[1]]), [3]);
+        assert_eq!(lengths(&[whole[0], whole[1], whole[3], whole[4], whole[5]]), [2, 3]);
+        assert_eq!(lengths(&[whole[0], point(1.0, 0.0), whole[2]]), [1, 1]);
+        assert_eq!(lengths(&[]), [0; 0]);
     }
 }

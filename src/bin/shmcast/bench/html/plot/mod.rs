@@ -58,7 +58,7 @@ impl Ink {
         (Ink::Board, "board", 0x66705F, 0xAAB59F),
         (Ink::Signal, "signal", 0xA34D69, 0xE295AE),
         (Ink::Eventfd, "eventfd", 0x7D7127, 0xC9BB63),
-        (Ink::Worse, "worse", 0x7A828E, 0x8B95A3),
+        (Ink::Worse, "worse", 0x1D5FBF, 0x7DB1FF),
     ];
 
     fn row(self) -> &'static (Ink, &'static str, u32, u32) {
@@ -319,7 +319,7 @@ mod tests {
         };
         let contrast = |one: f64, other: f64| (one.max(other) + 0.05) / (one.min(other) + 0.05);
         for (ink, name, light, dark) in Ink::ALL {
-            if matches!(ink, Ink::Paper | Ink::Grid | Ink::Worse) {
+            if matches!(ink, Ink::Paper | Ink::Grid) {
                 continue;
             }
             let (paper_light, paper_dark) = (Ink::Paper.row().2, Ink::Paper.row().3);
