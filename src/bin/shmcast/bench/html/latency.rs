@@ -179,21 +179,21 @@ fn tail(view: &View<'_>, size: usize) -> Option<Lines> {
 /// The heads of [`latency_cells`].
 fn latency_heads() -> Markup {
     html! {
-        th { "Count" } th { "Least" } th { "Median" } th { "90 %" } th { "99 %" } th { "99.9 %" } th { "Largest" } th { "Mean" }
+        th { "Least" } th { "Median" } th { "90 %" } th { "99 %" } th { "99.9 %" } th { "Largest" } th { "Mean" } th { "Count" }
     }
 }
 
 fn latency_cells(latency: &Latency) -> Markup {
     html! {
-        td { (figure(latency.count as f64, whole)) }
         @for one in [&latency.min, &latency.p50, &latency.p90, &latency.p99, &latency.p999, &latency.max, &latency.mean] {
             (spread(one, time))
         }
+        td { (figure(latency.count as f64, whole)) }
     }
 }
 
 fn table(view: &View<'_>, sizes: &[usize]) -> Markup {
-    let head = html! { tr { th { "Transport" } th { "Size" } th { "Bytes" } (latency_heads()) } };
+    let head = html! { tr { th { "Transport" } th { "Size" } (latency_heads()) th { "Bytes" } } };
     let body = html! {
         @for size in sizes {
             @for contender in &view.contenders {
@@ -201,8 +201,8 @@ fn table(view: &View<'_>, sizes: &[usize]) -> Markup {
                     tr {
                         (name(contender))
                         td { (bytes(one.size)) }
-                        td { (figure(one.bytes as f64, whole)) }
                         (latency_cells(&one.round_trip))
+                        td { (figure(one.bytes as f64, whole)) }
                     }
                 }
             }
@@ -287,7 +287,7 @@ fn paced_at(view: &View<'_>, size: usize) -> Markup {
 
 fn paced_table(view: &View<'_>) -> Markup {
     let head = html! {
-        tr { th { "Transport" } th { "Size" } th { "Bytes" } th { "Rate" } (latency_heads()) th { "Lost" } }
+        tr { th { "Transport" } th { "Size" } th { "Rate" } (latency_heads()) th { "Lost" } th { "Bytes" } }
     };
     let body = html! {
         @for contender in &view.contenders {
@@ -295,10 +295,10 @@ fn paced_table(view: &View<'_>) -> Markup {
                 tr {
                     (name(contender))
                     td { (bytes(one.size)) }
-                    td { (figure(one.bytes as f64, whole)) }
                     td { (figure(one.rate, rate)) }
                     (latency_cells(&one.one_way))
                     (spread(&one.lost, share))
+                    td { (figure(one.bytes as f64, whole)) }
                 }
             }
         }

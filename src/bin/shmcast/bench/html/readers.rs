@@ -73,8 +73,8 @@ fn fan_out(view: &View<'_>, size: usize) -> Option<Lines> {
 fn fan_out_table(view: &View<'_>) -> Markup {
     let head = html! {
         tr {
-            th { "Transport" } th.word { "How" } th { "Size" } th { "Bytes" } th { "Receivers" } th { "Records" } th { "Lost" }
-            th { "CPU of the sender" }
+            th { "Transport" } th { "Size" } th { "Receivers" } th { "Records" } th { "Lost" } th { "CPU of the sender" }
+            th { "Bytes" } th.word { "How" }
         }
     };
     let body = html! {
@@ -82,13 +82,13 @@ fn fan_out_table(view: &View<'_>) -> Markup {
             @for one in &contender.transport.fan_out {
                 tr {
                     (name(contender))
-                    td.word { (contender.transport.rules.fan_out_text) }
                     td { (bytes(one.size)) }
-                    td { (figure(one.bytes as f64, whole)) }
                     td { (figure(one.receivers as f64, whole)) }
                     (spread(&one.records_per_second, rate))
                     (spread(&one.lost, share))
                     (spread(&one.sender_cpu, time))
+                    td { (figure(one.bytes as f64, whole)) }
+                    td.word { (contender.transport.rules.fan_out_text) }
                 }
             }
         }

@@ -77,7 +77,7 @@ fn by_size(view: &View<'_>, of: Of) -> Option<Lines> {
 fn table(view: &View<'_>) -> Markup {
     let head = html! {
         tr {
-            th { "Transport" } th { "Size" } th { "Bytes" } th { "Records" } th { "Payload" } th { "Lost" }
+            th { "Transport" } th { "Size" } th { "Records" } th { "Payload" } th { "Lost" } th { "Bytes" }
         }
     };
     let body = html! {
@@ -87,10 +87,10 @@ fn table(view: &View<'_>) -> Markup {
                     tr {
                         (name(contender))
                         td { (bytes(one.size)) }
-                        td { (figure(one.bytes as f64, whole)) }
                         (spread(&one.records_per_second, rate))
                         (spread(&one.bytes_per_second, bandwidth))
                         (spread(&one.lost, share))
+                        td { (figure(one.bytes as f64, whole)) }
                     }
                 }
             }
@@ -129,7 +129,7 @@ pub(super) fn cpu_section(view: &View<'_>) -> Markup {
 }
 
 fn cpu_table(view: &View<'_>) -> Markup {
-    let head = html! { tr { th { "Transport" } th { "Size" } th { "Bytes" } th { "Sender" } th { "Receiver" } } };
+    let head = html! { tr { th { "Transport" } th { "Size" } th { "Sender" } th { "Receiver" } th { "Bytes" } } };
     let body = html! {
         @for size in &view.report.sizes {
             @for contender in &view.contenders {
@@ -137,9 +137,9 @@ fn cpu_table(view: &View<'_>) -> Markup {
                     tr {
                         (name(contender))
                         td { (bytes(one.size)) }
-                        td { (figure(one.bytes as f64, whole)) }
                         (spread(&one.sender_cpu, time))
                         (spread(&one.receiver_cpu, time))
+                        td { (figure(one.bytes as f64, whole)) }
                     }
                 }
             }
