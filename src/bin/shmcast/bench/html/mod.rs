@@ -30,8 +30,11 @@ const STYLE: &str = include_str!("style.css");
 /// Opens the tables for a printer. The page can be read without it.
 const SCRIPT: &str = include_str!("script.js");
 
-/// Every section, in its order: the mark to jump to, its name in the contents, and what writes it.
-const SECTIONS: [(&str, &str, fn(&View<'_>) -> Markup); 10] = [
+/// The mark to jump to, the name in the contents, and what writes it.
+type Section = (&'static str, &'static str, fn(&View<'_>) -> Markup);
+
+/// Every section, in its order.
+const SECTIONS: [Section; 10] = [
     ("summary", "Summary", summary::section),
     ("which", "Which one should I use?", advice::section),
     ("latency", "Latency", latency::section),
