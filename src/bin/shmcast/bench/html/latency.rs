@@ -23,7 +23,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
             }
             @if let Some(first) = first {
                 (at_size(view, first))
-                (plotted(by_size(view).as_ref(), &html! {
+                (plotted(by_size(view).filter(|_| sizes.len() > 1).as_ref(), &html! {
                     "Median round trip by size of the record. Where the lines of several transports lie upon each other, the plot above \
                      tells them apart."
                 }))
@@ -78,7 +78,7 @@ fn row(contender: &Contender<'_>, latency: &Latency) -> Row {
 fn legend() -> Markup {
     html! {
         span.legend {
-            "● median, ┃ 99 %, ○ 99.9 %, × the largest"
+            "●\u{a0}median, ┃\u{a0}99\u{a0}%, ○\u{a0}99.9\u{a0}%, ×\u{a0}the\u{a0}largest"
         }
     }
 }

@@ -171,8 +171,8 @@ pub(super) fn attached_section(view: &View<'_>) -> Markup {
         section #attached {
             h2 { "Publish cost against the number of attached readers" }
             p {
-                "Lossy readers have joined the ring and do not read. A publish makes the same stores whatever their number: the line is flat, \
-                 or the claim is wrong. The axis begins at zero."
+                "Lossy readers have joined the ring and do not read. A publish makes the same stores whatever their number: within the \
+                 range of the rounds (the upright lines) the line should be flat. The axis begins at zero."
             }
             @if lengths.is_empty() { (absent()) }
             @for length in &lengths {

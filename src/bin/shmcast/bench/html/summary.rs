@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::result::{Claim, Figure, Spread};
-use super::numbers::{bytes, rate, time, times};
+use super::numbers::{bytes, rate, share, time, times};
 use super::plot::{Axis, Dot, Floor, Ink, Mark, Row, Rows};
 use super::table::{absent, figure, folded, mention, plain, plotted};
 use super::view::{Contender, View};
@@ -222,7 +222,10 @@ fn every_ring(view: &View<'_>, figure: Figure, title: &str) -> Markup {
                         None => td.none { "–" },
                     }
                 }
-                td.word { @if ring.sleeps() { "asleep" } @else { "awake: a whole processor" } }
+                td.word {
+                    @if ring.sleeps() { "asleep" } @else { "awake" }
+                    @if let Some(idle) = &ring.transport.idle { ", " (share(idle.cpu_share.median)) " of a processor" }
+                }
             }
         }
     };

@@ -295,6 +295,9 @@ fn what_is_missing_breaks_nothing() {
             }
             let page = parsed(&one);
             assert_eq!(count(&page, "main > section"), sections, "{name} at {size}");
+            // A line over sizes would be a dot: one size has rows.
+            let carried = one.transports.iter().any(|kept| !kept.throughput.is_empty());
+            assert_eq!(count(&page, "section#throughput > figure"), usize::from(carried), "{name} at {size}");
         }
     }
 }

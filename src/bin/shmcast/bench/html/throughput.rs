@@ -15,15 +15,21 @@ pub(super) fn section(view: &View<'_>) -> Markup {
             h2 { "Throughput" }
             p {
                 "One way, as fast as it goes, one record per call. Only what arrived counts: every record is written in full, read in full and \
-                 verified. " code { "memcpy" } " copies the same bytes within one process, and is the floor."
+                 verified. " code { "memcpy" } " copies the same bytes within one process: what they cost at least."
             }
-            @if measured(view).is_empty() { (absent()) } @else {
+            @let sizes = measured(view);
+            @if sizes.is_empty() { (absent()) }
+            @if let [size] = sizes[..] {
+                (plotted(at_size(view, size).as_ref(), &html! {
+                    "Records of " (bytes(size)) " that arrived each second, the most first; the line is the range of the rounds."
+                }))
+            } @else if !sizes.is_empty() {
                 (plotted(by_size(view, Of::Bytes).as_ref(), &html! {
                     "Payload each second, by size of the record. Transports that carry no payload have no place here."
                 }))
                 (plotted(by_size(view, Of::Records).as_ref(), &html! { "The same in records each second." }))
-                (table(view))
             }
+            @if !sizes.is_empty() { (table(view)) }
         }
     }
 }
@@ -32,6 +38,31 @@ pub(super) fn section(view: &View<'_>) -> Markup {
 fn measured(view: &View<'_>) -> Vec<usize> {
     let of = |size: &usize| view.contenders.iter().any(|one| one.throughput(*size).is_some());
     view.report.sizes.iter().copied().filter(of).collect()
+}
+
+/// Of a run of one size: a line over sizes would be a dot.
+fn at_size(view: &View<'_>, size: usize) -> Option<Rows> {
+    let row = |one: &Contender<'_>| {
+        let rate = one.throughput(size)?.records_per_second;
+        Some(Row {
+            label: one.label.clone(),
+            ink: one.ink,
+            strong: one.is_ring(),
+            dots: vec![Dot { value: rate.median, mark: Mark::Disc }],
+            range: Some((rate.min, rate.max)),
+            bar_from: None,
+        })
+    };
+    let mut rows: Vec<Row> = view.contenders.iter().filter_map(row).collect();
+    rows.sort_by(|one, other| other.dots[0].value.total_cmp(&one.dots[0].value));
+    Some(Rows {
+        title: format!("Records of {} each second", bytes(size)),
+        values: "records each second, logarithmic".to_owned(),
+        written: "median".to_owned(),
+        axis: Axis::log(rows.iter().map(|row| row.dots[0].value), rate)?,
+        rows,
+        floors: Vec::new(),
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +215,7 @@ fn cpu_at(view: &View<'_>, size: usize) -> Markup {
         plot.as_ref(),
         &html! {
             "CPU time for each record of " (bytes(size)) ", the cheapest first: "
-            span.legend { "● both ends, ▲ the sender, ○ the receiver" } "."
+            span.legend { "●\u{a0}both ends, ▲\u{a0}the sender, ○\u{a0}the receiver" } "."
         },
     )
 }

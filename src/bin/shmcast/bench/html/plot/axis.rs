@@ -64,7 +64,7 @@ impl Axis {
 
     /// A value has a place on it.
     pub(crate) fn holds(&self, value: f64) -> bool {
-        if self.log { has_log(value) } else { value.is_finite() }
+        if self.log { has_log(value) } else { (self.low..=self.high).contains(&value) }
     }
 
     /// Where the grid's lines are, and what stands beside them.
