@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::result::{Family, Figure, Loss, Reach, Transport};
-use super::numbers::{bytes, count, rate, share, time, times};
+use super::numbers::{bytes, count, percent, rate, share, time, times};
 use super::readers::way;
 use super::summary::{Verdict, list, verdict};
 use super::table::{absent, best, cards, cell, figure, folded, mention, name};
@@ -149,7 +149,7 @@ fn speed(view: &View<'_>, size: usize) -> Markup {
                 (Some((best, _)), Some((sleeper, value))) if sleeper.transport.name != best.transport.name => li {
                     "It keeps a processor busy while it waits"
                     @if let Some(idle) = &best.transport.idle { " (" (share(idle.cpu_share.median)) " of one)" }
-                    ". Of those that use less than " (share(ASLEEP)) ", " (mention(sleeper)) " is the fastest: " (time(value))
+                    ". Of those that use less than " (percent(ASLEEP)) ", " (mention(sleeper)) " is the fastest: " (time(value))
                     @if let Some(idle) = &sleeper.transport.idle { " at " (share(idle.cpu_share.median)) }
                     "."
                 },

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::super::result::Machine;
-use super::numbers::{bandwidth, bytes, exact, share, time, whole};
-use super::table::{figure, plain, spread, swatch};
+use super::numbers::{bandwidth, bytes, count, exact, percent, share, time};
+use super::table::{plain, spread, swatch};
 use super::view::{View, family, ink};
 
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -23,7 +23,7 @@ pub(super) fn head(view: &View<'_>) -> Markup {
                 div {
                     dt { "Run" }
                     dd {
-                        "shmcast " (report.version) ", " (report.transports.len()) " transports, " (report.rounds) " rounds, "
+                        "shmcast " (report.version) ", " (count(report.transports.len(), "transport")) ", " (count(report.rounds, "round")) ", "
                         (time(report.seconds * 1e9)) @if report.quick { ", " strong { "quick" } }
                     }
                 }
@@ -115,7 +115,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                 dt { "CPU time" }
                 dd { "User and system time, as the kernel counts it, of one process." }
                 dt { "asleep" }
-                dd { "A receiver that uses less than " (share(super::view::ASLEEP)) " of a processor while it waits." }
+                dd { "A receiver that uses less than " (percent(super::view::ASLEEP)) " of a processor while it waits." }
                 dt { "size" }
                 dd { "The column that was asked for. A transport that cannot carry it is absent, or carries fewer bytes: the tables say how many." }
             }
@@ -148,6 +148,6 @@ fn floors(view: &View<'_>) -> Markup {
     };
     html! {
         (plain(&head, &body))
-        p.note { "Measured in " (figure(view.report.rounds as f64, whole)) " rounds, as everything else." }
+        p.note { "Measured in the same " (count(view.report.rounds, "round")) " as everything else." }
     }
 }

@@ -40,6 +40,11 @@ pub(super) fn share(share: f64) -> String {
     format!("{}{SPACE}%", digits(share * 100.0))
 }
 
+/// A share of one that somebody has chosen, in whole percents.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0}{SPACE}%", share * 100.0)
+}
+
 /// So many times as much.
 pub(super) fn times(ratio: f64) -> String {
     format!("{}×", digits(ratio))
@@ -118,6 +123,7 @@ mod tests {
         assert_eq!(told(share(0.0004)), "0.04 %");
         assert_eq!(told(share(1.0)), "100 %");
         assert_eq!(told(share(3e-9)), "3.0e-7 %");
+        assert_eq!(told(percent(0.02)), "2 %");
         assert_eq!(told(times(1.0053)), "1.01×");
         assert_eq!(told(time(f64::NAN)), "– ns");
         assert_eq!(told(count(1, "receiver")), "1 receiver");
