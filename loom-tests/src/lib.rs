@@ -28,4 +28,6 @@ pub mod memory;
 pub mod model;
 pub mod models;
 pub mod mortal;
+pub mod mutants;
+pub mod simulator;
 pub mod weaken;
