@@ -39,6 +39,21 @@ fn mutant(mutation: Mutation, pair: &'static str, hunters: &'static [Model]) -> 
     Mutant { mutations: vec![mutation], pair, hunters }
 }
 
+/// What loom does not see, but schedules on weak memory with interrupts do: loom's barriers are fences, and another fence stands
+/// beside this one.
+#[must_use]
+pub fn beyond_loom() -> Vec<Mutant> {
+    use Site::RoomBarrier;
+    vec![mutant(Drop(RoomBarrier), "P9", &[]), mutant(Demote(RoomBarrier), "P9", &[])]
+}
+
+/// Load buffering, which neither sees: see `UNSEEN` in `tests/mutants.rs`.
+#[must_use]
+pub fn beyond_both() -> Vec<Mutant> {
+    use Site::{Cursor, SlotCursorLook};
+    vec![mutant(Demote(Cursor), "P5", &[]), mutant(Demote(SlotCursorLook), "P5", &[])]
+}
+
 /// The words of the flags and limits are at the same place in every geometry.
 fn layouts() -> (RingLayout, RegistryLayout) {
     let payload = PayloadType::default();

@@ -22,6 +22,8 @@ const UNSEEN: &[(&str, &str)] = &[
         "demote LeaveState",
         "P12: a slot must change hands between two that nothing else has ordered, towards an older record",
     ),
+    ("demote Cursor", "P5: load buffering, a load that sees a store which comes later: not in this model, either"),
+    ("demote SlotCursorLook", "P5: as above"),
     ("drop CellFence", "P6: a cell must be rewritten while one reads it: once in 10,000 schedules"),
     ("drop CellLookFence", "P6: as above"),
     ("skip CellOpen", "P6: as above; once in 1,000"),
@@ -79,7 +81,8 @@ fn a_seed_plays_the_same_schedule_again() {
 fn schedules_find_what_is_done_wrongly() {
     quiet();
     let (mut unseen, mut seen) = (Vec::new(), 0);
-    for mutant in mutants::all() {
+    let mutants = [mutants::all(), mutants::beyond_loom(), mutants::beyond_both()].concat();
+    for mutant in &mutants {
         let name = mutant.name();
         let found = hunt(&mutant.mutations, HUNT);
         let (count, why) =
@@ -90,7 +93,7 @@ fn schedules_find_what_is_done_wrongly() {
             unseen.push(name);
         }
     }
-    println!("{seen} of {} seen", mutants::all().len());
+    println!("{seen} of {} seen", mutants.len());
     for (name, reason) in UNSEEN {
         println!("not, or seldom: {name} | {reason}");
     }

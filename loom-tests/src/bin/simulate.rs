@@ -74,7 +74,8 @@ fn arguments() -> Option<Arguments> {
 /// The table of mutants: after how many schedules one failed, and how.
 fn hunt_all(seeds: u64) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
-    let (mutants, mut unseen) = (mutants::all(), Vec::new());
+    let mutants = [mutants::all(), mutants::beyond_loom(), mutants::beyond_both()].concat();
+    let mut unseen = Vec::new();
     for mutant in &mutants {
         let found = hunt(&mutant.mutations, seeds);
         let (count, why) = found.as_ref().map_or(("-".to_owned(), "not seen"), |(count, why)| {

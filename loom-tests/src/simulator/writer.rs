@@ -198,7 +198,7 @@ fn run(stage: &Rc<Stage>, party: usize, writer: &mut Pen) {
     }
     let mut buffers = [[0; MOST_PAYLOAD]; 4];
     let records = buffers.iter_mut().zip(first..).take(same).map(|(buffer, sequence)| plan.payload(sequence, buffer));
-    let staged = writer.stage_run(len, records.map(|payload| &*payload));
+    let staged = writer.stage_run(len, records);
     stage.books(|books| {
         books.attempted = writer.sequence();
         books.positions.truncate(writer.sequence() as usize);
