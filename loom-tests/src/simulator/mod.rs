@@ -32,6 +32,7 @@ mod memory;
 mod plan;
 mod random;
 mod reader;
+mod stacks;
 mod stage;
 mod weak;
 mod writer;
@@ -48,7 +49,8 @@ pub use random::Random;
 use crate::weaken::{Mutation, Weaken};
 use memory::SimMemory;
 use plan::Plan;
-use stage::{Program, Stacks, Stage};
+use stacks::{Program, Stacks};
+use stage::Stage;
 
 /// The memory that the parties see.
 type Seam = Weaken<SimMemory>;

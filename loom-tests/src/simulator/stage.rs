@@ -6,11 +6,9 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::rc::Rc;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use generator::{Generator, Gn};
 use shmcast::memory::Word;
 use shmcast::ring::Site;
 
@@ -18,6 +16,7 @@ use super::books::{Books, Tally};
 use super::memory::{Content, contents};
 use super::plan::Plan;
 use super::random::Random;
+use super::stacks;
 use super::weak::WeakMemory;
 use crate::weaken::Mutation;
 
@@ -32,9 +31,6 @@ const MOST_NAPS: u32 = 8;
 
 /// Accesses of a party that are kept for the report.
 const TRAIL: usize = 12;
-
-/// Words of a party's stack: 256 KiB, most of which is never touched.
-const STACK_WORDS: usize = 1 << 15;
 
 /// What a party that is killed unwinds with.
 struct Killed;
@@ -99,7 +95,7 @@ impl Party {
         if self.writes { "writer" } else { "reader" }
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         matches!(self.mode, Mode::Done | Mode::Dead)
     }
 }
@@ -111,15 +107,15 @@ pub(super) struct State {
     pub(super) random: Random,
     pub(super) parties: Vec<Party>,
     /// Who has the turn, and for how many accesses more.
-    current: usize,
-    burst: u64,
+    pub(super) current: usize,
+    pub(super) burst: u64,
     most_burst: u64,
     steps: u64,
-    ready: u32,
+    pub(super) ready: u32,
     /// The first step at which somebody comes due.
     due: u64,
     /// Everybody is to end.
-    aborted: bool,
+    pub(super) aborted: bool,
     pub(super) failure: Option<String>,
     /// What everybody had achieved at the last time that nobody could go on, and how often time has passed since.
     progress: u64,
@@ -136,7 +132,7 @@ enum Turn {
 }
 
 impl State {
-    fn set(&mut self, party: usize, mode: Mode) {
+    pub(super) fn set(&mut self, party: usize, mode: Mode) {
         self.parties[party].mode = mode;
         self.ready &= !(1 << party);
         match mode {
@@ -147,7 +143,7 @@ impl State {
     }
 
     /// Draws who has the next turn; `None` if nobody can go on.
-    fn draw(&mut self) -> Option<usize> {
+    pub(super) fn draw(&mut self) -> Option<usize> {
         if self.steps >= self.due {
             self.due = u64::MAX;
             for party in 0..self.parties.len() {
@@ -226,7 +222,7 @@ impl State {
         }
     }
 
-    fn report(&self) -> String {
+    pub(super) fn report(&self) -> String {
         let mut report = String::new();
         for (index, party) in self.parties.iter().enumerate() {
             let _ =
@@ -321,7 +317,7 @@ impl Stage {
 
     /// Lets the others go on; returns when this party has the turn again.
     fn give_turn(&self, party: usize) {
-        switch();
+        stacks::switch();
         let state = self.state.borrow();
         debug_assert_eq!(state.current, party);
         if state.aborted {
@@ -392,7 +388,7 @@ impl Stage {
     }
 
     /// Nobody can go on: what comes due now? False if nothing does.
-    fn rest_of_all(&self) -> bool {
+    pub(super) fn rest_of_all(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let progress = state.books.progress;
         // First whoever only takes its time, until nothing comes of it.
@@ -472,7 +468,7 @@ impl Stage {
     }
 
     /// Ends a party: well, killed, or with a failure.
-    fn ended(&self, party: usize, end: Result<(), Box<dyn Any + Send>>) {
+    pub(super) fn ended(&self, party: usize, end: Result<(), Box<dyn Any + Send>>) {
         let mut state = self.state.borrow_mut();
         let killed = match end {
             Ok(()) => false,
@@ -494,115 +490,5 @@ impl Stage {
                 state.books.last_writer = Some(party);
             }
         }
-    }
-}
-
-/// A party's program.
-pub(super) type Program = fn(&Rc<Stage>, usize);
-
-type Job = Box<dyn FnOnce()>;
-
-/// Stacks that are used again for each schedule.
-#[derive(Default)]
-pub(super) struct Stacks(Vec<Generator<'static, Job, ()>>);
-
-/// Gives the thread of the system back to the stage.
-fn switch() {
-    #[expect(
-        deprecated,
-        reason = "the other way hands a value down through every call, and there is none in a trait's method"
-    )]
-    generator::yield_with(());
-}
-
-fn next_job() -> Option<Job> {
-    #[expect(deprecated, reason = "as in `switch`")]
-    generator::yield_::<Job, ()>(())
-}
-
-impl Stacks {
-    fn start(&mut self, index: usize, job: Job) {
-        while self.0.len() <= index {
-            let mut stack = Gn::new_opt(STACK_WORDS, || {
-                while let Some(job) = next_job() {
-                    job();
-                }
-            });
-            stack.resume();
-            self.0.push(stack);
-        }
-        self.0[index].set_para(job);
-    }
-
-    /// Plays a schedule: each program once, by turns. Answers what failed.
-    pub(super) fn play(&mut self, stage: &Rc<Stage>, programs: &[Program]) -> Option<String> {
-        for (index, &program) in programs.iter().enumerate() {
-            let stage = Rc::clone(stage);
-            self.start(
-                index,
-                Box::new(move || {
-                    let end = catch_unwind(AssertUnwindSafe(|| program(&stage, index)));
-                    stage.ended(index, end);
-                }),
-            );
-        }
-        let mut started = 0u32;
-        loop {
-            let next = {
-                let mut state = stage.state.borrow_mut();
-                if state.aborted {
-                    // One after the other unwinds.
-                    let next = state.parties.iter().position(|party| !party.is_over());
-                    state.current = next.unwrap_or(0);
-                    if let Some(party) = next
-                        && started >> party & 1 == 0
-                    {
-                        // It has not begun, and need not.
-                        state.set(party, Mode::Done);
-                        drop(state);
-                        self.0[party].set_para(Box::new(|| {}));
-                        self.0[party].resume();
-                        continue;
-                    }
-                    next
-                } else if state.ready >> state.current & 1 == 1 && state.burst > 0 {
-                    Some(state.current)
-                } else {
-                    state.draw()
-                }
-            };
-            let Some(next) = next else {
-                let (over, aborted) = {
-                    let state = stage.state.borrow();
-                    let over = state.parties.iter().all(|party| party.is_over() || party.mode == Mode::Waiting);
-                    (over, state.aborted)
-                };
-                if aborted {
-                    break;
-                }
-                if over || !stage.rest_of_all() {
-                    let mut state = stage.state.borrow_mut();
-                    if !state.aborted && !over {
-                        state.fail("a deadlock: nobody can go on, and not all have ended".to_owned());
-                    }
-                    if state.aborted {
-                        continue;
-                    }
-                    break;
-                }
-                continue;
-            };
-            started |= 1 << next;
-            self.0[next].resume();
-        }
-        // Who was never needed has not begun.
-        for (index, stack) in self.0.iter_mut().enumerate().take(programs.len()) {
-            if started >> index & 1 == 0 && stage.state.borrow().parties[index].mode == Mode::Waiting {
-                stack.set_para(Box::new(|| {}));
-                stack.resume();
-            }
-        }
-        let state = stage.state.borrow();
-        state.failure.as_ref().map(|why| format!("{why}\n{}", state.report()))
     }
 }
