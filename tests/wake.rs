@@ -2,7 +2,7 @@
 //! wakes it, or after an hour, and then the parent's limit has killed the test long before.
 //!
 //! The long runs: `cargo test --release --test wake -- --ignored --nocapture --test-threads=1`, a million rounds each, and no round may
-//! take 50 ms: on a machine that does nothing else meanwhile. The short ones print the longest round.
+//! take 50 ms: on a machine that does nothing else meanwhile, or under `chrt --rr 1`. The short ones print the longest round.
 
 mod support;
 

@@ -20,7 +20,7 @@ const UNSEEN: &[(Site, &str)] = &[
     (Site::Cursor, "P5: as SlotCursorLook (its value is hunted, its release is not)"),
     (
         Site::RoomBarrier,
-        "P9: as a full fence it is doubled by AnnounceFence, and hunted together with it; as a membarrier it is not",
+        "P9: as a full fence it is doubled by AnnounceFence, and hunted together with it; as a membarrier it is not, and `simulator.rs` hunts it",
     ),
     (Site::RoomWait, "the sleep itself: without it the writer polls, and nothing but time is lost"),
     (Site::SleepWait, "the sleep itself: as RoomWait"),

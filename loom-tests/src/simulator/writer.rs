@@ -127,7 +127,8 @@ fn single(stage: &Rc<Stage>, party: usize, writer: &mut Pen) {
     loop {
         attempt(stage, writer);
         let sequence = writer.sequence();
-        let at_once = stage.random(|random| random.chance(64)).then(|| writer.publish_at_once(payload)).flatten();
+        let at_once = stage.random(|random| random.chance(64)).then(|| writer.reserve_at_once(payload.len())).flatten();
+        let at_once = at_once.map(|reserved| writer.put(reserved, payload));
         match at_once.map_or_else(|| writer.try_publish(payload), Ok) {
             Ok(number) => {
                 assert_eq!(number, sequence, "the number of the record");
