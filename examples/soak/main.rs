@@ -9,6 +9,9 @@
 //! that the numbers go on, but for losses that it was told. A lossless, a lossy and a following reader stay for the whole run; others
 //! come and go, are killed, or stopped until they are evicted. The writer is killed every other second, and the next one takes over.
 //!
+//! On two cores that do other things, too, 3 to 4 million records are published and 10 to 13 million checked per second: 10^10 checked
+//! records take a quarter of an hour, and as many published ones an hour (`--records 10000000000`).
+//!
 //! `--plant N` makes the writer spoil one byte of a record, the first of at least number N that goes in a batch: the run must find it.
 //!
 //! Exit codes: 0 if nothing was torn, lost or reordered, 1 with one line if something was, 2 for wrong arguments, 130 when
@@ -126,8 +129,8 @@ struct Party {
     kind: Option<Kind>,
     /// It stays for the whole run.
     stays: bool,
-    /// It is to end by itself, or was killed.
-    excused: bool,
+    /// A writer that has the ring.
+    begun: bool,
     killed: bool,
     /// Stopped until then.
     stopped: Option<Instant>,
@@ -247,11 +250,11 @@ fn stop_on_signals() -> nix::Result<()> {
 
 impl Soak<'_> {
     fn run(&mut self) -> Result<()> {
-        let start = Instant::now();
         self.begin_writing()?;
         for kind in [Kind::Lossless, Kind::Lossy, Kind::Follower] {
             self.begin_reading(kind, false, None)?;
         }
+        let start = Instant::now();
         let (mut printed, mut before) = (start, self.account);
         let (mut next_death, mut due) = (start + Duration::from_secs(1), false);
         while !due && !STOPPED.load(Ordering::Relaxed) {
@@ -299,7 +302,7 @@ impl Soak<'_> {
             let _ = BufReader::new(error).read_to_string(&mut complaint);
             let _ = sender.send(Event::Silent(id, complaint));
         });
-        let party = Party { process, kind, stays, excused: false, killed: false, stopped: None, ended: false };
+        let party = Party { process, kind, stays, begun: false, killed: false, stopped: None, ended: false };
         self.parties.insert(id, party);
         Ok(id)
     }
@@ -309,7 +312,7 @@ impl Soak<'_> {
         let id = self.start(&["writer", &ring], None, true)?;
         let begun = Instant::now();
         // The others wait until there is a ring.
-        while self.parties.get(&id).is_some_and(|party| !party.excused) {
+        while self.parties.get(&id).is_some_and(|party| !party.begun) {
             self.hear(TICK)?;
             if begun.elapsed() > LIMIT {
                 return Err("the writer does not begin".into());
@@ -395,7 +398,7 @@ impl Soak<'_> {
         let account = &mut self.account;
         match (what, &numbers[..]) {
             ("begins", &[sequence, position]) => {
-                party.excused = true;
+                party.begun = true;
                 if sequence < account.records {
                     return Err(format!("a successor begins at {sequence}, behind {}", account.records).into());
                 }

@@ -142,7 +142,7 @@ impl Account {
         if sequence != self.next {
             return Err(format!("record {sequence} came where {} was expected", self.next).into());
         }
-        if self.len == 0 || sequence % BLOCK == 0 {
+        if self.len == 0 || sequence.is_multiple_of(BLOCK) {
             self.len = records::len(sequence);
         }
         if !records::is_whole(sequence, self.len, record) {
