@@ -319,6 +319,7 @@ fn wrong_arguments_exit_with_2_and_one_line() {
         ("consumer", none),
         ("consumer", &["a", "--from", "middle"]),
         ("consumer", &["a", "--unknown"]),
+        ("soak", &["--seconds", "many"]),
     ];
     for (example, arguments) in wrong {
         assert_failed_with_one_line(&run(&mut place.command(example, arguments)), 2, "usage:");
@@ -396,5 +397,49 @@ fn trades_reach_the_consumer_and_a_wrong_type_does_not() {
     let average = value as f64 / volume as f64 / 1e4;
     let expected = format!("100000 trades, {volume} shares, {sold} of them sold, at {average:.4} on average\n");
     assert_eq!(statistics, expected);
+    place.assert_nothing_is_left();
+}
+
+// ---- soak ----
+
+/// The figures of the last line of account: the number before each word.
+fn account(output: &Output) -> impl Fn(&str) -> u64 {
+    let line = text(&output.stdout).lines().last().expect("an account").to_owned();
+    move |word| {
+        let words: Vec<&str> = line.split([' ', ',']).collect();
+        let at = words.iter().position(|&found| found == word).unwrap_or_else(|| panic!("no {word} in {line:?}"));
+        words[at - 1].parse().unwrap_or_else(|_| panic!("no number of {word} in {line:?}"))
+    }
+}
+
+#[test]
+fn a_short_soak_finds_nothing_torn_lost_or_reordered() {
+    let place = Place::new();
+    let output = run(&mut place.command("soak", ["--seconds", "4", "--interval", "1"]));
+    assert_succeeded(&output);
+    println!("{}", text(&output.stdout));
+    let account = account(&output);
+    assert_eq!(account("torn;"), 0);
+    // All of it happened: three readers stay, others come and go, the writer dies every other second.
+    assert!(account("laps") > 3 && account("received") > 10_000 && account("joins") > 3 && account("writers") > 0);
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_soak_finds_a_byte_that_its_writer_has_spoiled() {
+    let place = Place::new();
+    let output = run(&mut place.command("soak", ["--seconds", "60", "--interval", "3600", "--plant", "0"]));
+    assert_failed_with_one_line(&output, 1, "is torn");
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn an_interrupted_soak_ends_well_and_leaves_nothing() {
+    let place = Place::new();
+    let soak = start(&mut place.command("soak", ["--seconds", "3600"]));
+    eventually("the ring is there", || place.names().iter().any(|name| name.starts_with("soak-")).then_some(()));
+    kill(soak.pid, Signal::SIGINT).expect("it runs");
+    let output = soak.output();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(130), ""));
     place.assert_nothing_is_left();
 }

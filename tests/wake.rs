@@ -1,7 +1,8 @@
 //! Sleep and wake between processes (invariants I4 and I8), on the futex and on semaphores. A sleep has no slice to save it here: it ends when somebody
 //! wakes it, or after an hour, and then the parent's limit has killed the test long before.
 //!
-//! The long runs: `cargo test --release --test wake -- --ignored --nocapture`, a million rounds each.
+//! The long runs: `cargo test --release --test wake -- --ignored --nocapture --test-threads=1`, a million rounds each, and no round may
+//! take 50 ms: on a machine that does nothing else meanwhile, or under `chrt --rr 1`. The short ones print the longest round.
 
 mod support;
 
@@ -19,6 +20,8 @@ use support::{Child, LIMIT, Random, hear, role, say, sleeps_so_far, smallest, wa
 
 const ROUNDS: u64 = 20_000;
 const MANY_ROUNDS: u64 = 1_000_000;
+/// Half a slice: no sleep that only its slice ended is as short.
+const STUCK: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_child_plays_its_role() {
@@ -91,6 +94,35 @@ fn paths<const N: usize>() -> (tempfile::TempDir, [String; N]) {
     (directory, paths)
 }
 
+/// What a child did: how often it went to sleep, and how long its longest round took.
+struct Rounds {
+    sleeps_before: u64,
+    longest: Duration,
+}
+
+impl Rounds {
+    fn time<T>(&mut self, round: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = round();
+        self.longest = self.longest.max(start.elapsed());
+        result
+    }
+
+    fn say(&self) {
+        say(format_args!("done {} {}", sleeps_so_far() - self.sleeps_before, self.longest.as_micros()));
+    }
+
+    /// The parent's side: the number of sleeps. Many rounds are a long run, in which none may be stuck.
+    fn hear(child: &mut Child, rounds: u64) -> u64 {
+        let said = child.expect_within("done", at_most(rounds));
+        let (sleeps, longest) = said.split_once(' ').expect("two numbers");
+        let longest = Duration::from_micros(number(longest));
+        println!("{rounds} rounds, {sleeps} sleeps, the longest round {longest:?}");
+        assert!(rounds < MANY_ROUNDS || longest < STUCK, "a round took {longest:?}: was anything else running?");
+        number(sleeps)
+    }
+}
+
 fn at_most(rounds: u64) -> Duration {
     // A round is two or three sleeps: 20 microseconds, more on a loaded machine.
     LIMIT + Duration::from_millis(rounds)
@@ -114,16 +146,18 @@ fn ping(how: &str, rounds: u64, to: &str, from: &[&str]) {
     let mut readers: Vec<_> = from.iter().map(|path| open(path, false)).collect();
     say("opened");
     hear();
-    let (before, mut random) = (sleeps_so_far(), Random(3));
+    let (mut all, mut random) = (Rounds { sleeps_before: sleeps_so_far(), longest: Duration::ZERO }, Random(3));
     for round in 0..rounds {
         dawdle(&mut random, 14);
-        writer.publish(&round.to_ne_bytes()).expect("an open ring");
-        for reader in &mut readers {
-            let record = reader.recv().expect("an answer");
-            assert_eq!((record.sequence, &record[..]), (round, &round.to_ne_bytes()[..]));
-        }
+        all.time(|| {
+            writer.publish(&round.to_ne_bytes()).expect("an open ring");
+            for reader in &mut readers {
+                let record = reader.recv().expect("an answer");
+                assert_eq!((record.sequence, &record[..]), (round, &round.to_ne_bytes()[..]));
+            }
+        });
     }
-    say(format_args!("done {}", sleeps_so_far() - before));
+    all.say();
     hear();
 }
 
@@ -134,14 +168,14 @@ fn pong(how: &str, rounds: u64, lossy: bool, from: &str, to: &str) {
     let mut reader = open(from, lossy);
     say("opened");
     hear();
-    let (before, mut random) = (sleeps_so_far(), Random(4));
+    let (mut all, mut random) = (Rounds { sleeps_before: sleeps_so_far(), longest: Duration::ZERO }, Random(4));
     for round in 0..rounds {
-        let record = reader.recv().expect("a question");
+        let record = all.time(|| reader.recv().expect("a question"));
         assert_eq!(record.sequence, round);
         dawdle(&mut random, 14);
         writer.publish(&record).expect("an open ring");
     }
-    say(format_args!("done {}", sleeps_so_far() - before));
+    all.say();
     hear();
 }
 
@@ -161,8 +195,7 @@ fn play(how: &str, rounds: u64, pongs: &[&str]) {
         children.iter_mut().for_each(|child| child.tell("go"));
     }
     for child in &mut children {
-        let sleeps = number(&child.expect_within("done", at_most(rounds)));
-        println!("{rounds} rounds, {sleeps} sleeps");
+        let sleeps = Rounds::hear(child, rounds);
         assert!(sleeps > 100, "only {sleeps} sleeps in {rounds} rounds: nothing was tested");
     }
     for mut child in children {
@@ -202,13 +235,13 @@ fn fill(how: &str, rounds: u64, path: &str) {
     let mut writer = create(how, path);
     say("created");
     hear();
-    let (before, mut random) = (sleeps_so_far(), Random(1));
+    let (mut all, mut random) = (Rounds { sleeps_before: sleeps_so_far(), longest: Duration::ZERO }, Random(1));
     for round in 0..rounds {
         dawdle(&mut random, 14);
         let payload = [round as u8; 2040];
-        assert_eq!(writer.publish(&payload[..2033 + round as usize % 8]), Ok(round));
+        assert_eq!(all.time(|| writer.publish(&payload[..2033 + round as usize % 8])), Ok(round));
     }
-    say(format_args!("done {}", sleeps_so_far() - before));
+    all.say();
     hear();
 }
 
@@ -216,15 +249,15 @@ fn drain(rounds: u64, path: &str) {
     let mut reader = open(path, false);
     say("opened");
     hear();
-    let (before, mut random) = (sleeps_so_far(), Random(2));
+    let (mut all, mut random) = (Rounds { sleeps_before: sleeps_so_far(), longest: Duration::ZERO }, Random(2));
     let mut buffer = [0; 2040];
     for round in 0..rounds {
         dawdle(&mut random, 11);
-        let received = reader.recv_into(&mut buffer).expect("a record");
+        let received = all.time(|| reader.recv_into(&mut buffer).expect("a record"));
         assert_eq!((received.sequence, received.len as u64), (round, 2033 + round % 8));
         assert!(buffer[..received.len].iter().all(|&byte| byte == round as u8));
     }
-    say(format_args!("done {}", sleeps_so_far() - before));
+    all.say();
     hear();
 }
 
@@ -237,8 +270,7 @@ fn play_for_room(how: &str, rounds: u64) {
     reader.expect("opened");
     writer.tell("go");
     reader.tell("go");
-    let [written, read] = [&mut writer, &mut reader].map(|child| number(&child.expect_within("done", at_most(rounds))));
-    println!("{rounds} rounds, {written} sleeps for room, {read} sleeps for records");
+    let [written, read] = [&mut writer, &mut reader].map(|child| Rounds::hear(child, rounds));
     assert!(written > 100 && read > 100, "{written} and {read} sleeps: nothing was tested");
     for mut child in [writer, reader] {
         child.tell("go");

@@ -5,6 +5,7 @@
 //!                           ├──  Plain        words of one thread: exact counts without noise
 //!                           ├──  Count<M>     counts what an operation asks of memory
 //!                           ├──  Mortal<M>    dies after its k-th store, for every k
+//!                           ├──  SimMemory    weak memory under seeded schedules of many parties: see [`simulator`]
 //!                           └──  Weaken<M>    does one access wrongly, to show that a model notices
 //! ```
 //! A [`Model`](model::Model) is a small ring, a few threads and assertions, with bounds that are explored whole. The
@@ -28,4 +29,6 @@ pub mod memory;
 pub mod model;
 pub mod models;
 pub mod mortal;
+pub mod mutants;
+pub mod simulator;
 pub mod weaken;
