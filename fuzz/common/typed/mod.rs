@@ -355,6 +355,10 @@ impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
 
     fn resize(&mut self, back: u8, less: u8) {
         let Some((index, offset)) = self.within_reach(back) else { return };
+        // Who stands before it may have seen its header already, which is looked at once.
+        if self.readers.iter().any(|at| at.next == index as u64) {
+            return;
+        }
         let longest = (self.record_size() - RECORD_HEADER_BYTES) as usize;
         // In as many words as before: where the next record begins stays as it was.
         let len = longest - usize::from(less) % (self.alignment as usize).min(longest + 1);
