@@ -72,6 +72,7 @@ pub(crate) fn all() -> Vec<(&'static str, Script)> {
             "odd_changed",
             Script { of: Type::Odd, lies: false, shape: Shape { memfd: true, wide: true, ..shape() }, ops: changed() },
         ),
+        ("odd", Script { of: Type::Odd, lies: false, shape: shape(), ops: every() }),
         ("wide", Script { of: Type::Wide, lies: false, shape: Shape { capacity: 1, ..shape() }, ops: around() }),
         ("largest", Script { of: Type::Largest, lies: false, shape: shape(), ops: every() }),
         ("too_large", Script { of: Type::TooLarge, lies: false, shape: shape(), ops: every() }),
