@@ -16,6 +16,8 @@ pub(crate) fn all() -> Vec<(&'static str, Script)> {
                 seed * 100 + 50,
                 [Publish::Try, Publish::Wait, Publish::Timeout][seed as usize % 3].clone(),
             ));
+            let claim = |seed, in_place, commit| Op::Claim { seed: seed * 100 + 60, in_place, commit };
+            ops.extend([claim(seed, false, true), claim(seed, true, false), claim(seed, true, true)]);
             for reader in 0..2 {
                 let hows = [
                     Receive::Try,
