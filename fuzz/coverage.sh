@@ -22,7 +22,8 @@ rm -f "$out"/*.profraw
 # As the fuzzer builds it, but for the sanitizer. The targets are a library, so one test binary has them all.
 export RUSTFLAGS="-Cinstrument-coverage -Zcoverage-options=branch --cfg fuzzing"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/fuzz/target}/coverage
-binary=$(cargo +nightly test --manifest-path fuzz/Cargo.toml --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
+# What is built with it and runs while it is built leaves no account.
+binary=$(LLVM_PROFILE_FILE=/dev/null cargo +nightly test --manifest-path fuzz/Cargo.toml --no-run 2>&1 | tee /dev/stderr | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
 LLVM_PROFILE_FILE=$PWD/$out/%p.profraw SHMCAST_CORPUS=$corpus "$binary" every_
 "$tools/llvm-profdata" merge -sparse "$out"/*.profraw -o "$out/all.profdata"
 
