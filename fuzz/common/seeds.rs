@@ -131,6 +131,17 @@ fn every_regression_passes() {
     }
 }
 
+/// What a fuzzer has found, in the folder that is named: for `coverage.sh`.
+#[test]
+fn every_input_of_the_corpus_passes() {
+    let Some(corpus) = std::env::var_os("SHMCAST_CORPUS") else { return };
+    for (target, run) in TARGETS {
+        let inputs = files(&corpus.to_string_lossy(), target);
+        println!("{target}: {} inputs", inputs.len());
+        inputs.iter().for_each(|(_, bytes)| run(bytes));
+    }
+}
+
 #[test]
 fn the_seeds_stay_few_and_small() {
     let all: Vec<_> = TARGETS.iter().flat_map(|(target, _)| files("seeds", target)).collect();

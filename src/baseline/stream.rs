@@ -331,7 +331,7 @@ impl StreamReceiver {
         let inside = self.end > self.start || self.skip > 0;
         let wire = self.wire.as_mut().ok_or(ReceiveError::Closed)?;
         match read_some(wire, &mut self.ahead[self.end..], patience)? {
-            0 if inside => Err(ReceiveError::SenderDied),
+            0 if inside => Err(self.died()),
             0 => Err(ReceiveError::Closed),
             count => {
                 self.end += count;
@@ -348,17 +348,23 @@ impl StreamReceiver {
         self.pass(count);
         let wire = self.wire.as_mut().ok_or(ReceiveError::Closed)?;
         while count < record.len() {
-            let answer = read_some(wire, &mut record[count..], Patience::Forever);
-            match answer {
-                Ok(n @ 1..) => count += n,
-                ended => {
-                    // The next call, too, finds itself within this record.
+            match read_some(wire, &mut record[count..], Patience::Forever) {
+                Ok(0) => return Err(self.died()),
+                Ok(n) => count += n,
+                Err(error) => {
+                    // The next call finds itself within this record.
                     self.skip = record.len() - count;
-                    return Err(ended.err().unwrap_or(ReceiveError::SenderDied));
+                    return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// The stream has ended within a record, which will never be whole: so says every later call, too.
+    fn died(&mut self) -> ReceiveError {
+        (self.start, self.end, self.skip) = (0, 0, 1);
+        ReceiveError::SenderDied
     }
 }
 
@@ -517,8 +523,11 @@ mod tests {
         sender.write_all(&[0, 0, 0, 9, 1, 2, 3]).expect("room");
         drop(sender);
         for patience in [Patience::Forever, Patience::Forever, Patience::Not] {
-            let answer = receiver.receive_within(&mut [0; 9], patience);
-            assert!(matches!(answer, Err(ReceiveError::SenderDied)), "{answer:?}");
+            // Whatever there is room for: the record will never come.
+            for room in [9, 3] {
+                let answer = receiver.receive_within(&mut [0; 9][..room], patience);
+                assert!(matches!(answer, Err(ReceiveError::SenderDied)), "{answer:?}");
+            }
         }
     }
 

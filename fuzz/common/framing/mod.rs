@@ -62,7 +62,7 @@ enum Answer {
 /// What is on the way.
 enum Sent {
     /// All bytes, and where the next record begins: perhaps behind what is there.
-    Bytes { all: Vec<u8>, at: usize },
+    Bytes { all: Vec<u8>, at: usize, died: bool },
     /// Messages; of datagrams, the number of the next, and what was lost and is not told yet.
     Messages { queue: VecDeque<Vec<u8>>, numbered: bool, next: u64, owed: u64, ended: bool },
 }
@@ -91,7 +91,7 @@ fn end_of(transport: &str, role: &str, descriptor: OwnedFd, words: &str) -> End 
 
 impl Pair {
     fn new(carrier: &Carrier) -> Pair {
-        let bytes = || Sent::Bytes { all: Vec::new(), at: 0 };
+        let bytes = || Sent::Bytes { all: Vec::new(), at: 0, died: false };
         let messages = |numbered| Sent::Messages { queue: VecDeque::new(), numbered, next: 0, owed: 0, ended: false };
         let (transport, kind, sent) = match carrier {
             Carrier::Stream | Carrier::Sender => ("unix-stream", Some(SockType::Stream), bytes()),
@@ -200,33 +200,11 @@ impl Pair {
         }
         let shut = self.shut && self.sees_end;
         match &mut self.sent {
-            Sent::Bytes { all, at } => {
-                let (died, nothing) = (Answer::SenderDied, Answer::Nothing);
-                let Some(there) = all.get(*at..) else { return if shut { died } else { nothing } };
-                let Some(header) = there.first_chunk::<HEADER_BYTES>() else {
-                    return match (shut, there.len()) {
-                        (true, 0) => Answer::Closed,
-                        (true, _) => died,
-                        (false, _) => nothing,
-                    };
-                };
-                let len = u32::from_be_bytes(*header) as usize;
-                if len > MAX_RECORD_BYTES {
-                    return Answer::Damaged;
-                }
-                if len > room {
-                    *at += HEADER_BYTES + len;
-                    return Answer::TooLong { len, room };
-                }
-                match there.get(HEADER_BYTES..HEADER_BYTES + len) {
-                    None if shut => died,
-                    None => nothing,
-                    Some(bytes) => {
-                        let bytes = bytes.to_vec();
-                        *at += HEADER_BYTES + len;
-                        Answer::Record { lost: 0, bytes }
-                    }
-                }
+            Sent::Bytes { died: true, .. } => Answer::SenderDied,
+            Sent::Bytes { all, at, died } => {
+                let answer = next_of_stream(all, at, shut, room);
+                *died = answer == Answer::SenderDied;
+                answer
             }
             Sent::Messages { queue, numbered: false, .. } => match queue.pop_front() {
                 None => {
@@ -292,6 +270,27 @@ impl Pair {
         };
         assert_eq!(found, expected);
     }
+}
+
+/// What a stream of these bytes, of which there is more to come unless it is shut, answers at `at`.
+fn next_of_stream(all: &[u8], at: &mut usize, shut: bool, room: usize) -> Answer {
+    let within = if shut { Answer::SenderDied } else { Answer::Nothing };
+    // Still passing over a record that was too long?
+    let Some(there) = all.get(*at..) else { return within };
+    let Some(header) = there.first_chunk::<HEADER_BYTES>() else {
+        return if shut && there.is_empty() { Answer::Closed } else { within };
+    };
+    let len = u32::from_be_bytes(*header) as usize;
+    if len > MAX_RECORD_BYTES {
+        return Answer::Damaged;
+    }
+    if len > room {
+        *at += HEADER_BYTES + len;
+        return Answer::TooLong { len, room };
+    }
+    let Some(bytes) = there.get(HEADER_BYTES..HEADER_BYTES + len) else { return within };
+    *at += HEADER_BYTES + len;
+    Answer::Record { lost: 0, bytes: bytes.to_vec() }
 }
 
 /// A record as a stream has it.

@@ -53,11 +53,18 @@ struct Model {
     /// Those that look as if they had been there for an hour.
     old: BTreeSet<Vec<u8>>,
     writers: Vec<Owned>,
+    waited: bool,
 }
 
 /// Runs a script; panics when a promise is broken.
 pub(crate) fn run(script: &Script) {
-    let mut model = Model { scene: Scene::new(), entries: BTreeMap::new(), old: BTreeSet::new(), writers: Vec::new() };
+    let mut model = Model {
+        scene: Scene::new(),
+        entries: BTreeMap::new(),
+        old: BTreeSet::new(),
+        writers: Vec::new(),
+        waited: false,
+    };
     for entry in script.entries.iter().take(MOST_ENTRIES) {
         model.place(&bytes_of(&entry.name), &entry.what);
     }
@@ -236,6 +243,10 @@ impl Model {
     }
 
     fn open_or_create(&mut self, name: &[u8], keep: bool) {
+        // Parts that nobody can clear away may be a create at work: it looks again, for a tenth of a second. Once is enough.
+        if self.status(name) == Some(Status::Damaged) && std::mem::replace(&mut self.waited, true) {
+            return;
+        }
         let (text, status) = (String::from_utf8_lossy(name).into_owned(), self.status(name));
         let (answer, _) = self.about(name, |_| options().keep(keep).open_or_create(&text));
         match answer {

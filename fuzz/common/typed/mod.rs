@@ -15,16 +15,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use bytemuck::{CheckedBitPattern, NoUninit};
 use shmcast::layout::RECORD_HEADER_BYTES;
 use shmcast::{
-    CreateError, Options, PublishError, PublishTimeoutError, RecvError, Schema, Subscriber, TryPublishError,
-    TryRecvError, TypedReader, TypedWriter,
+    CreateError, Options, PublishError, PublishTimeoutError, RecvError, Subscriber, TryPublishError, TryRecvError,
+    TypedReader, TypedWriter,
 };
 
 pub(crate) use script::Script;
 use script::{Op, Publish, Receive, Shape, Type};
-use types::{AnyFlag, AnyLetter, AnyOrder, AnySide, Largest, Odd, Order, Sample, Side, TooLarge, Wide};
+use types::{
+    AnyFlag, AnyLetter, AnyOrder, AnySide, Claimed, Largest, Odd, Order, Sample, Side, TooLarge, Wide, Written,
+};
 
 const MOST_READERS: usize = 5;
 const MOST_OPS: usize = 300;
@@ -50,7 +51,7 @@ pub(crate) fn run(script: &Script) {
     }
 }
 
-fn run_of<W: Schema + NoUninit + CheckedBitPattern, R: Sample>(script: &Script) {
+fn run_of<W: Written, R: Sample>(script: &Script) {
     let Some(mut model) = Model::<W, R>::new(script) else { return };
     for op in script.ops.iter().take(MOST_OPS) {
         model.step(op);
@@ -91,7 +92,7 @@ struct Model<W, R> {
     readers: Vec<Attached<R>>,
 }
 
-impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
+impl<W: Written, R: Sample> Model<W, R> {
     /// None if no such ring can be, as was right.
     fn new(script: &Script) -> Option<Model<W, R>> {
         let Shape { memfd, capacity, wide, blocks, slots, late } = script.shape;
@@ -139,6 +140,7 @@ impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
         match *op {
             Op::Publish { seed, ref how } => self.publish(seed, how),
             Op::Batch { count, seed, wait } => self.batch(count, seed, wait),
+            Op::Claim { seed, in_place, commit } => self.claim(seed, in_place, commit),
             Op::Join { lossy, ref start } => {
                 if self.readers.len() < MOST_READERS {
                     self.join(lossy, start);
@@ -260,9 +262,11 @@ impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
     /// One was published.
     fn committed(&mut self, bytes: Vec<u8>, end: u64) {
         self.records.push(Published { position: end - self.record_size(), bytes });
-        for at in &mut self.readers {
-            at.told = false;
-        }
+    }
+
+    /// It goes on, perhaps over what lossy readers have not read yet, whether it publishes something or not.
+    fn rests_no_more(&mut self) {
+        self.readers.iter_mut().for_each(|at| at.told = false);
     }
 
     /// No unread record of a lossless reader lies where the writer has been.
@@ -273,7 +277,28 @@ impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
         }
     }
 
+    fn claim(&mut self, seed: u64, in_place: bool, commit: bool) {
+        self.rests_no_more();
+        let (bytes, certain) = (self.bytes(seed), self.certain());
+        let claimed = Claimed { value: Self::value(&bytes), in_place, commit };
+        let Some(writer) = &mut self.writer else { return };
+        let Some(answer) = W::claim(writer, claimed) else { return };
+        let end = writer.as_bytes().position();
+        match answer {
+            Ok(Some(sequence)) => {
+                assert!(!self.closed && sequence == self.published());
+                self.committed(bytes, end);
+                self.none_overwritten(end);
+            }
+            Ok(None) => assert!(!commit && !self.closed),
+            Err(TryPublishError::Closed) => assert!(self.closed),
+            Err(TryPublishError::Full) => assert!(!self.closed && !certain, "full, but no reader holds the writer"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     fn publish(&mut self, seed: u64, how: &Publish) {
+        self.rests_no_more();
         let (bytes, certain) = (self.bytes(seed), self.certain());
         let value = Self::value(&bytes);
         let Some(writer) = &mut self.writer else { return };
@@ -303,6 +328,7 @@ impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
     }
 
     fn batch(&mut self, count: u8, seed: u64, wait: bool) {
+        self.rests_no_more();
         let batch: Vec<Vec<u8>> = (0..u64::from(count % 40)).map(|nth| self.bytes(seed.wrapping_add(nth))).collect();
         let values: Vec<W> = batch.iter().map(|bytes| Self::value(bytes)).collect();
         let lossless = self.readers.iter().any(|at| at.lossless);
@@ -355,6 +381,10 @@ impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
 
     fn resize(&mut self, back: u8, less: u8) {
         let Some((index, offset)) = self.within_reach(back) else { return };
+        // Who stands before it may have seen its header already, which is looked at once.
+        if self.readers.iter().any(|at| at.next == index as u64) {
+            return;
+        }
         let longest = (self.record_size() - RECORD_HEADER_BYTES) as usize;
         // In as many words as before: where the next record begins stays as it was.
         let len = longest - usize::from(less) % (self.alignment as usize).min(longest + 1);

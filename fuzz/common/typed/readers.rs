@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytemuck::{CheckedBitPattern, NoUninit, bytes_of};
+use bytemuck::{CheckedBitPattern, bytes_of};
 use shmcast::{
     OpenError, Options, PayloadSchema, RecvTimeoutError, Schema, Start, TryRecvError, TypedReader, TypedRecord,
 };
 
 use super::script::{From, Receive};
-use super::types::Sample;
+use super::types::{Sample, Written};
 use super::{Attached, Model, forever};
 
 /// What the next record must be.
@@ -18,7 +18,7 @@ enum Next<'a> {
     Invalid { sequence: u64, len: usize },
 }
 
-impl<W: Schema + NoUninit + CheckedBitPattern, R: Sample> Model<W, R> {
+impl<W: Written, R: Sample> Model<W, R> {
     pub(super) fn join(&mut self, lossy: bool, start: &From) {
         let (start, wanted) = match *start {
             From::Oldest => (Start::Oldest, None),

@@ -39,6 +39,8 @@ scripts! {
     enum Op {
         Publish { seed: u64, how: Publish },
         Batch { count: u8, seed: u64, wait: bool },
+        /// For types of which any bytes are a value.
+        Claim { seed: u64, in_place: bool, commit: bool },
         Join { lossy: bool, start: From },
         /// With another type, or none.
         JoinWrong { other: u8, lossy: bool },

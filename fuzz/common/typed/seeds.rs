@@ -16,6 +16,8 @@ pub(crate) fn all() -> Vec<(&'static str, Script)> {
                 seed * 100 + 50,
                 [Publish::Try, Publish::Wait, Publish::Timeout][seed as usize % 3].clone(),
             ));
+            let claim = |seed, in_place, commit| Op::Claim { seed: seed * 100 + 60, in_place, commit };
+            ops.extend([claim(seed, false, true), claim(seed, true, false), claim(seed, true, true)]);
             for reader in 0..2 {
                 let hows = [
                     Receive::Try,
@@ -72,6 +74,7 @@ pub(crate) fn all() -> Vec<(&'static str, Script)> {
             "odd_changed",
             Script { of: Type::Odd, lies: false, shape: Shape { memfd: true, wide: true, ..shape() }, ops: changed() },
         ),
+        ("odd", Script { of: Type::Odd, lies: false, shape: shape(), ops: every() }),
         ("wide", Script { of: Type::Wide, lies: false, shape: Shape { capacity: 1, ..shape() }, ops: around() }),
         ("largest", Script { of: Type::Largest, lies: false, shape: shape(), ops: every() }),
         ("too_large", Script { of: Type::TooLarge, lies: false, shape: shape(), ops: every() }),

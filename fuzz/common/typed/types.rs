@@ -2,9 +2,51 @@
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, Pod, Zeroable};
 use shmcast::schema::Shape;
-use shmcast::{Schema, TryRecvError, TypedReader};
+use shmcast::{Schema, TryPublishError, TryRecvError, TypedReader, TypedWriter};
 
 use crate::pattern;
+
+/// A writer's type.
+pub(super) trait Written: Schema + NoUninit + CheckedBitPattern {
+    /// Builds a value in the ring, if the type can; publishes it, or not.
+    fn claim(_: &mut TypedWriter<Self>, _: Claimed<Self>) -> Option<Result<Option<u64>, TryPublishError>> {
+        None
+    }
+}
+
+/// What a claim is filled with, how, and what becomes of it.
+pub(super) struct Claimed<T> {
+    pub(super) value: T,
+    pub(super) in_place: bool,
+    pub(super) commit: bool,
+}
+
+fn claim<T: Schema + NoUninit + AnyBitPattern>(
+    writer: &mut TypedWriter<T>,
+    with: Claimed<T>,
+) -> Result<Option<u64>, TryPublishError> {
+    let mut claim = writer.try_claim()?;
+    if with.in_place {
+        // SAFETY: nobody else is at work: this is the only thread.
+        *unsafe { claim.as_mut() } = with.value;
+    } else {
+        claim.write(&with.value);
+    }
+    Ok(with.commit.then(|| claim.commit()))
+}
+
+macro_rules! claims {
+    ($($type:ty)*) => {$(
+        impl Written for $type {
+            fn claim(
+                writer: &mut TypedWriter<Self>,
+                with: Claimed<Self>,
+            ) -> Option<Result<Option<u64>, TryPublishError>> {
+                Some(claim(writer, with))
+            }
+        }
+    )*};
+}
 
 /// A reader's type.
 pub(super) trait Sample: Schema + NoUninit + CheckedBitPattern + std::fmt::Debug {
@@ -98,6 +140,12 @@ pub(super) struct TooLarge([u64; 256]);
 shmcast::schema!(TooLarge { 0: [u64; 256] });
 
 any_bytes!(() Odd Wide Largest TooLarge);
+claims!(() Odd Wide Largest TooLarge AnyFlag AnyLetter AnySide AnyOrder);
+
+impl Written for bool {}
+impl Written for char {}
+impl Written for Side {}
+impl Written for Order {}
 
 impl Sample for bool {
     fn bytes(seed: u64) -> Vec<u8> {
