@@ -96,7 +96,8 @@ fn who_calls_it_wrongly_is_told_in_a_line() {
     }
     assert_refused(&["bench", "--rounds", "0"], 2, "rounds");
     assert_refused(&["bench", "--no-html", "--html", "page.html"], 2, "html");
-    assert_refused(&["bench", "--from", "report.json", "--quick"], 2, "quick");
+    assert_refused(&["report"], 2, "FILE");
+    assert_refused(&["report", "-", "--as", "poem"], 2, "poem");
 }
 
 #[test]
@@ -104,8 +105,8 @@ fn what_cannot_be_written_or_read_is_told_at_once() {
     let nowhere = "/nonexistent/directory/file";
     assert_refused(&["bench", "--no-html", "--json", nowhere], 1, nowhere);
     assert_refused(&["bench", "--html", nowhere], 1, nowhere);
-    assert_refused(&["bench", "--no-html", "--from", nowhere], 1, nowhere);
-    let output = call_with(&["bench", "--no-html", "--from", "-"], b"{\"schema\": 1}");
+    assert_refused(&["report", nowhere], 1, nowhere);
+    let output = call_with(&["report", "-"], b"{\"schema\": 1}");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no report"), "{}", text(&output.stderr));
 }
@@ -250,13 +251,12 @@ fn a_short_run_has_every_figure() {
 /// A saved report is shown as it was measured: in tables, and as Markdown.
 fn assert_shown(report: &Report) {
     let json = serde_json::to_vec(report).expect("JSON");
-    let shown = |words: &[&str]| {
-        let all = [&["bench", "--no-html", "--from", "-"], words].concat();
-        let output = call_with(&all, &json);
+    let shown = |shape: &str| {
+        let output = call_with(&["report", "-", "--as", shape], &json);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         text(&output.stdout)
     };
-    let (tables, markdown) = (shown(&[]), shown(&["--markdown"]));
+    let (tables, markdown) = (shown("table"), shown("markdown"));
     for shown in [&tables, &markdown] {
         for one in &report.transports {
             assert!(shown.lines().filter(|line| line.starts_with(&format!("| {} ", one.name))).count() >= 4, "{shown}");
@@ -274,8 +274,9 @@ fn assert_shown(report: &Report) {
     }
     let lost: Vec<_> = report.claims.iter().filter(|claim| !claim.wins).collect();
     assert_eq!(tables.contains("does NOT beat"), !lost.is_empty(), "{tables}");
-    let again: Report = serde_json::from_str(&shown(&["--json", "-"])).expect("the same report");
+    let again: Report = serde_json::from_str(&shown("json")).expect("the same report");
     assert_eq!(serde_json::to_vec(&again).expect("JSON"), json);
+    assert!(shown("html").contains("<svg"));
 }
 
 #[test]
