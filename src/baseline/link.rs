@@ -30,6 +30,7 @@ use nix::sys::stat::Mode;
 use super::error::{During, SetupError};
 use super::{Patience, Receiver, Sender, Transport, by_name};
 use crate::segment::directory::ring_directory;
+use crate::segment::survey::{half_made, sweep_half_made};
 use crate::{Subscriber, SysvKey, Writer};
 
 /// More receivers than this no link has.
@@ -53,7 +54,7 @@ pub enum Object {
     Queue(String),
     /// POSIX shared memory; a semaphore is one too, by the name of `sem.` and its own.
     Memory(String),
-    /// A named ring.
+    /// A named ring, or what killed creators of it left.
     Ring(String),
 }
 
@@ -74,7 +75,7 @@ impl Object {
                 let opened = shm_open(name.as_str(), nix::fcntl::OFlag::O_RDONLY, Mode::empty());
                 !matches!(opened, Err(Errno::ENOENT))
             }
-            Object::Ring(name) => ring_directory().join(name).exists(),
+            Object::Ring(name) => ring_directory().join(name).exists() || !half_made(name).is_empty(),
         }
     }
 
@@ -98,7 +99,10 @@ impl Object {
             }
             Object::Queue(name) => drop(mq_unlink(name.as_str())),
             Object::Memory(name) => drop(shm_unlink(name.as_str())),
-            Object::Ring(name) => drop(crate::remove(name)),
+            Object::Ring(name) => {
+                sweep_half_made(name);
+                drop(crate::remove(name));
+            }
         }
     }
 }

@@ -167,6 +167,24 @@ fn remove_orphan(rings: &Path, name: &str) -> bool {
     orphaned && directory::remove_in(rings, name).is_ok()
 }
 
+/// What creators of named rings left that were killed before the ring had its name: in the ring directory, of all rings of that name.
+#[cfg(feature = "baseline")]
+pub(crate) fn half_made(name: &str) -> Vec<String> {
+    let begins = format!(".{name}.");
+    let entries = entries(&directory::ring_directory()).unwrap_or_default().into_iter();
+    entries.filter(|entry| entry.starts_with(&begins) && entry.ends_with(".tmp")).collect()
+}
+
+/// Removes that, however young: for whoever knows that all of them are dead.
+#[cfg(feature = "baseline")]
+pub(crate) fn sweep_half_made(name: &str) {
+    let rings = directory::ring_directory();
+    for entry in half_made(name) {
+        // What cannot be removed stays.
+        let _ = sweep_abandoned(&rings, &entry, Duration::ZERO);
+    }
+}
+
 /// A directory that a create was building when it was killed: its files have fixed names, and nothing else is touched.
 fn sweep_abandoned(rings: &Path, name: &str, abandoned: Duration) -> Result<(), Errno> {
     let age = std::fs::symlink_metadata(rings.join(name)).and_then(|found| found.modified());

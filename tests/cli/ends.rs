@@ -1,6 +1,6 @@
 //! However a run ends, it leaves no object, no directory and no process behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
@@ -18,6 +18,8 @@ struct Run {
     directory: Option<PathBuf>,
     /// Objects that were there at some time.
     seen: Vec<Object>,
+    /// Names of the rings that there were, or that were to be.
+    rings: BTreeSet<String>,
     /// Its processes that were there at some time, with their names.
     processes: BTreeMap<i32, String>,
 }
@@ -29,7 +31,7 @@ impl Run {
         // A group of its own, as a shell makes it.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().expect("the tool");
-        Run { child, directory: None, seen: Vec::new(), processes: BTreeMap::new() }
+        Run { child, directory: None, seen: Vec::new(), rings: BTreeSet::new(), processes: BTreeMap::new() }
     }
 
     fn pid(&self) -> Pid {
@@ -44,9 +46,11 @@ impl Run {
         let mut found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begins));
         self.directory = self.directory.take().or_else(|| Some(found.next()?.path()));
         if let Some(directory) = &self.directory {
-            let there = Place::left_in(directory).into_iter().filter(Object::exists);
-            for object in there {
-                if !self.seen.contains(&object) {
+            for object in Place::left_in(directory) {
+                if let Object::Ring(name) = &object {
+                    self.rings.insert(name.clone());
+                }
+                if object.exists() && !self.seen.contains(&object) {
                     self.seen.push(object);
                 }
             }
@@ -70,6 +74,11 @@ impl Run {
         self.child.stderr.take().expect("a pipe").read_to_end(&mut complaint).expect("a pipe");
         let directory = self.directory.take().expect("a directory");
         wait_for("the end of all that it made", || !directory.exists() && !self.seen.iter().any(Object::exists));
+        // Rings that were being made when it was killed, too.
+        let rings = std::fs::read_dir("/dev/shm/shmcast").into_iter().flatten().flatten();
+        let names: Vec<String> = rings.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let left = names.iter().find(|name| self.rings.iter().any(|ring| name.contains(ring)));
+        assert_eq!(left, None);
         let is_alive = |(pid, name): (&i32, &String)| {
             let now = std::fs::read_to_string(format!("/proc/{pid}/comm"));
             now.is_ok_and(|now| now.trim() == name)
@@ -178,7 +187,29 @@ fn what_was_killed_with_its_guard_is_removed_by_the_next_run() {
     run.child.wait().expect("a child");
     let directory = run.directory.clone().expect("seen");
     assert!(directory.exists(), "there is something for the next run");
+    // As long as one of them lives, it is not the next run's.
+    let is_alive = |pid: &i32| kill(Pid::from_raw(*pid), None).is_ok();
+    wait_for("the end of its processes", || !run.processes.keys().any(is_alive));
     let next = ["bench", "--no-html", "--only", "eventfd", "--sizes", "8", "--rounds", "1", "--slice", "1"];
     assert!(tool(&next).output().expect("the tool").status.success());
     run.end();
+}
+
+#[test]
+fn a_ring_that_was_being_made_is_an_object_too() {
+    let name = format!("test-half-made-{}", std::process::id());
+    // So that there is a ring directory.
+    let _ring = shmcast::Writer::create(&format!("{name}-other")).expect("a ring");
+    let rings = std::path::Path::new("/dev/shm/shmcast");
+    let (half, other) = (rings.join(format!(".{name}.1.2f.tmp")), rings.join(format!(".{name}-x.1.2f.tmp")));
+    for directory in [&half, &other] {
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(directory).expect("new");
+        std::fs::write(directory.join("ring"), "not whole").expect("a file");
+    }
+    let object = Object::Ring(name);
+    assert!(object.exists());
+    object.remove();
+    assert!(!object.exists() && !half.exists());
+    assert!(other.exists(), "it has another name");
+    std::fs::remove_dir_all(other).expect("a directory");
 }

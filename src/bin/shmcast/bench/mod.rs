@@ -11,7 +11,7 @@ mod contenders;
 mod control;
 mod crew;
 mod figures;
-pub(crate) mod html;
+mod html;
 #[allow(dead_code, reason = "the benches need more of it")]
 #[path = "../../../../benches/floors/mod.rs"]
 mod lines;
@@ -74,9 +74,6 @@ pub(crate) struct Arguments {
     /// Prints the tables as Markdown
     #[arg(long)]
     markdown: bool,
-    /// Measures nothing: shows a report that --json wrote; `-`: from standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "all", "only", "sizes", "rounds"])]
-    from: Option<PathBuf>,
     /// Shows the transports that can be measured
     #[arg(long)]
     list: bool,
@@ -104,25 +101,46 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.list {
         return out(&contenders::list());
     }
-    let report = match &arguments.from {
-        Some(path) => saved(path)?,
-        None => measured(arguments)?,
-    };
+    let report = measured(arguments)?;
     for warning in &report.warnings {
         complain(&format!("warning: {}", warning.text));
     }
     if let Some(path) = arguments.json.as_deref().filter(|path| !is_standard(path)) {
-        write(path, &json(&report)?)?;
+        write(path, &shown(&report, Shape::Json)?)?;
     }
     if !arguments.no_html {
-        write(&arguments.html, &html::render(&report))?;
+        write(&arguments.html, &shown(&report, Shape::Page)?)?;
         complain(&format!("the report with plots is in {}", arguments.html.display()));
     }
-    if arguments.json.as_deref().is_some_and(is_standard) {
-        return out(&json(&report)?);
-    }
-    let style = if arguments.markdown { Style::Markdown } else { Style::Terminal };
-    out(&table::print(&report, style))
+    let shape = match &arguments.json {
+        Some(path) if is_standard(path) => Shape::Json,
+        _ if arguments.markdown => Shape::Markdown,
+        _ => Shape::Table,
+    };
+    out(&shown(&report, shape)?)
+}
+
+/// What a report can be shown as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// HTML with plots.
+    Page,
+    /// Tables for a terminal.
+    Table,
+    Markdown,
+    Json,
+}
+
+pub(crate) fn shown(report: &Report, shape: Shape) -> Result<String, Failure> {
+    Ok(match shape {
+        Shape::Page => html::render(report),
+        Shape::Table => table::print(report, Style::Terminal),
+        Shape::Markdown => table::print(report, Style::Markdown),
+        Shape::Json => {
+            let text = serde_json::to_string_pretty(report);
+            text.map_err(|error| Failure::Runtime(format!("could not write JSON: {error}")))? + "\n"
+        }
+    })
 }
 
 fn measured(arguments: &Arguments) -> Result<Report, Failure> {
@@ -177,11 +195,6 @@ pub(crate) fn saved(path: &Path) -> Result<Report, Failure> {
         return Err(Failure::Runtime(format!("the report has schema {found}, and this program knows {known}")));
     }
     Ok(report)
-}
-
-fn json(report: &Report) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(report);
-    text.map(|text| text + "\n").map_err(|error| Failure::Runtime(format!("could not write JSON: {error}")))
 }
 
 fn could_not_write(path: &Path, error: &std::io::Error) -> Failure {

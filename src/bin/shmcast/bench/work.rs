@@ -18,6 +18,8 @@ const MOST_RECORDS: u64 = 1 << 24;
 const MOST_BYTES: u64 = 2 << 30;
 /// How often the end is said again where that can be lost.
 const AGAIN: Duration = Duration::from_micros(300);
+/// Records of that many bytes are few in a slice.
+const LARGE: usize = 64 << 10;
 /// So long, or some slices, are spent to find out how many records fill a slice: ns.
 const ENOUGH: f64 = 400e6;
 /// The longest latency that is told from longer ones: ns.
@@ -51,14 +53,10 @@ impl Phases {
     fn new(task: &Task) -> Phases {
         let most = (MOST_BYTES / (task.bytes as u64).max(1)).clamp(1, MOST_RECORDS);
         let slice = task.slice.as_nanos() as f64;
-        Phases {
-            slice,
-            next: task.hint.map_or(4, |hint| hint / 8).clamp(1, most),
-            last: false,
-            most,
-            before: 0.0,
-            all: 0.0,
-        }
+        // Of large ones more: every page of a ring should have been there once.
+        let warm_up = |hint| hint / if task.bytes >= LARGE { 4 } else { 8 };
+        let next = task.hint.map_or(4, warm_up).clamp(1, most);
+        Phases { slice, next, last: false, most, before: 0.0, all: 0.0 }
     }
 
     /// The phase took that long: what comes next?
