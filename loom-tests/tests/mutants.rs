@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Once;
 
 use loom_tests::model::Model;
-use loom_tests::models::{batch, claim, close, lap, notify, publish, registry, semaphores, take_over};
+use loom_tests::models::{batch, claim, close, crash, lap, notify, publish, registry, semaphores, take_over};
 use loom_tests::weaken::{Mutation, Segment};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::ring::Site;
@@ -213,6 +213,7 @@ fn successors() -> Vec<Mutant> {
     vec![
         mutant(Answer { site: RecoverHeader, value: 0 }, "take-over", &[take_over::READING]),
         mutant(Answer { site: RecoverLimit, value: 0 }, "take-over", &[take_over::READING]),
+        mutant(Drop(RecoverFence), "P2", &[crash::FOLLOWED]),
         mutant(Skip(Reopen), "take-over", &[take_over::REOPENED]),
         mutant(Skip(EpochStore), "take-over", &[take_over::REOPENED]),
         mutant(Answer { site: EpochLook, value: 0 }, "take-over", &[take_over::REOPENED]),
