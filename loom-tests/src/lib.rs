@@ -26,7 +26,7 @@
 //! | L7 | ABA of laps: here positions never repeat, but places do | `lap`: `PHANTOM`, `HEADS`, `CHECKPOINTS`; `batch::PHANTOM` | these |
 //! | L8 | the largest positions | `lap`: `LARGE`, `END` | these |
 //! | L9 | sleep and wake, one reader | `notify::SLEEPER`; `semaphores`: `SLEEPER`, `SLEEPER_AGAIN` | `notify::AWAKE` |
-//! | L10 | wake all of two readers | `notify`: `SLEEPERS`, `NEWCOMER`; `semaphores`: the same; `close::SLEEPERS` | `notify::ALL_AWAKE` |
+//! | L10 | wake all of two readers | `notify`: `SLEEPERS`, `NEWCOMER`; `semaphores`: the same; `close::SLEEPERS` | `publish::BROADCAST` |
 //! | L11 | a wake against a timeout, and against a reader that gives up | `notify`: `TIMED_OUT`, `CANCELLED`; `semaphores`: the same | `publish::POLLED` |
 //! | L12 | a waiter dies behind any of its stores | `crash`: `SLEEPER`, `SEMAPHORE_SLEEPER` | `crash::READER` |
 //! | L13 | join at the oldest, or newest, record during a publish | `registry`: `OLDEST`, `NEWEST`, `LOSSY` | these |

@@ -59,11 +59,6 @@ fn a_batch_that_waits_for_room_has_woken_its_readers() {
 }
 
 #[test]
-fn all_readers_that_cannot_sleep_receive_everything() {
-    notify::ALL_AWAKE.check();
-}
-
-#[test]
 fn a_record_wakes_a_reader_whose_last_sleep_timed_out() {
     notify::TIMED_OUT.check();
 }

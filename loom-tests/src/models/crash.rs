@@ -59,7 +59,7 @@ pub const FOLLOWED: Model = Model {
     must_see: &["a record was received early", "a reader lagged"],
     ..Model::new("a_follower_counts_exactly_whatever_store_the_writer_dies_behind", &[1, 0, 0, 1], |world| {
         let reader = world.follower(Start::Oldest).expect("a reader");
-        let audit = beside_a_dying_writer(&world, reader, 2);
+        let audit = beside_a_dying_writer(&world, reader, 1);
         world.saw_in(&audit);
     })
 };

@@ -213,14 +213,6 @@ pub const BATCH: Model = Model {
     }
 };
 
-/// As [`SLEEPERS`], without the futex, and for one record.
-pub const ALL_AWAKE: Model = Model {
-    name: "all_readers_that_cannot_sleep_receive_everything",
-    words: &[0],
-    waiting: Waiting::Yields,
-    ..SLEEPERS
-};
-
 /// A reader looks, and sleeps for no time: the flag is set, the sleep is over. Answers whether there was a record.
 fn sleep_in_vain(world: &World, audit: &mut Audit, reader: &mut Reader<Seam>) -> bool {
     match audit.step(reader) {
@@ -291,7 +283,6 @@ pub const ALL: &[Model] = &[
     SLEEPERS,
     NEWCOMER,
     AWAKE,
-    ALL_AWAKE,
     TIMED_OUT,
     CANCELLED,
     ROOM,
