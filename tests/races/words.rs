@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::memory::{Backing, Mapped, Memory};
@@ -125,10 +125,13 @@ pub(crate) fn race<M: Memory + Send>(race: Race, wrap: impl Fn(Mapped) -> M) {
     thread::scope(|scope| {
         let lossy = scope.spawn(|| read(lossy, race.records, &seen));
         let lossless = lossless.map(|reader| scope.spawn(|| read(reader, race.records, &seen_by_lossless)));
-        while writer.sequence() < race.records {
+        // Who ends before everything is published has failed, and says so when it is joined.
+        let failed = || lossy.is_finished() || lossless.as_ref().is_some_and(ScopedJoinHandle::is_finished);
+        while writer.sequence() < race.records && !failed() {
             // No more than three laps ahead: else it would all be over before the reader has begun.
-            while writer.sequence() > seen.load(Relaxed) as u64 + 12 {
+            if writer.sequence() > seen.load(Relaxed) as u64 + 12 {
                 thread::yield_now();
+                continue;
             }
             match writer.try_publish(&payload(writer.sequence())) {
                 Ok(_) => {}
