@@ -66,6 +66,10 @@ pub struct Audit {
     pub lagged: u64,
     /// Copies that were thrown away, because the record was overwritten meanwhile.
     pub void: u64,
+    /// Evicted? Only where [`may_be_evicted`](Self::may_be_evicted).
+    pub evicted: bool,
+    /// May the writer go on without this reader?
+    pub may_be_evicted: bool,
     /// Aborted claims leave pads that the plan does not know: then positions are not compared.
     pub positions: bool,
 }
@@ -75,7 +79,9 @@ impl Audit {
     #[must_use]
     pub fn of<M: Memory>(reader: &Reader<M>, plan: &Plan) -> Audit {
         let next = reader.sequence();
-        let audit = Audit { plan: plan.clone(), next, first: next, received: 0, lagged: 0, void: 0, positions: true };
+        let (received, lagged, void, evicted, may_be_evicted) = (0, 0, 0, false, false);
+        let plan = plan.clone();
+        let audit = Audit { plan, next, first: next, received, lagged, void, evicted, may_be_evicted, positions: true };
         audit.stands(reader);
         audit
     }
@@ -118,6 +124,12 @@ impl Audit {
                 match stop {
                     Stop::Lagged(lost) => {
                         assert!(lost > 0, "a lag of nothing");
+                        self.lagged += lost;
+                        self.next += lost;
+                        self.stands(reader);
+                    }
+                    Stop::Evicted { lost } if self.may_be_evicted && !self.evicted => {
+                        self.evicted = true;
                         self.lagged += lost;
                         self.next += lost;
                         self.stands(reader);
@@ -166,7 +178,7 @@ impl Audit {
 
     /// Receives what is there, when nobody writes any more, and closes the books: received + lagged = published.
     pub fn close<M: Memory>(&mut self, reader: &mut Reader<M>, published: u64) {
-        while let Ok(()) | Err(Stop::Lagged(_)) = self.step(reader) {}
+        while let Ok(()) | Err(Stop::Lagged(_) | Stop::Evicted { .. }) = self.step(reader) {}
         assert_eq!(self.first + self.received + self.lagged, published, "received + lagged = published");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # The modelled futex
 //! With [`Waiting::Sleeps`], `wait` compares the newest value of the word and blocks until a `wake` of the same word
-//! comes. There is no timeout: a lost wakeup is a deadlock.
+//! comes. There is no timeout: a lost wakeup is a deadlock. Only a sleep of no length ends at once, as one does that was
+//! interrupted or timed out: behind everything that announces a sleeper.
 //! - The compare is a failing relaxed compare-exchange: it sees the newest value, stores nothing, and synchronises with
 //!   nobody. The list of sleepers is a plain cell that loom cannot see.
 //! - Blocking is `loom::thread::park`; the wake is `unpark`, which adds ONE edge that a futex does not promise: all that
@@ -238,15 +239,15 @@ impl Memory for LoomMemory {
         loom::thread::yield_now();
     }
 
-    fn wait(&self, at: Word, seen: u32, _: Duration, _: Site) {
+    fn wait(&self, at: Word, seen: u32, slice: Duration, _: Site) {
         if self.0.waiting == Waiting::Yields {
             loom::thread::yield_now();
             return;
         }
-        if self.newest(at) as u32 != seen {
-            return;
+        // The compare, which is a step, comes first.
+        if self.newest(at) as u32 == seen && !slice.is_zero() {
+            self.sleep(at);
         }
-        self.sleep(at);
     }
 
     fn wake(&self, at: Word, _: Site) {
@@ -265,10 +266,10 @@ impl Memory for LoomMemory {
         true
     }
 
-    fn take(&self, semaphore: Semaphore, _: Duration, _: Site) {
+    fn take(&self, semaphore: Semaphore, slice: Duration, _: Site) {
         if self.0.waiting == Waiting::Yields {
             loom::thread::yield_now();
-        } else if !self.take_one(semaphore) {
+        } else if !self.take_one(semaphore) && !slice.is_zero() {
             self.sleep(semaphore.at);
             assert!(self.take_one(semaphore), "a post leaves a token, and there is one to take it");
         }

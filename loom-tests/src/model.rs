@@ -1,6 +1,8 @@
 //! A model: a small ring, the records to publish, the threads; and how it is explored.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +13,23 @@ use shmcast::ring::{JoinError, Reader, Refused, Registry, Ring, Start, Writer};
 
 use crate::audit::{Audit, Plan};
 use crate::memory::{LoomMemory, Waiting};
+use crate::mortal::{Life, Mortal};
 use crate::weaken::{Mutation, Weaken};
 
 /// The memory that the parties of a model see.
-pub type Seam = Weaken<LoomMemory>;
+pub type Seam = Mortal<Weaken<LoomMemory>>;
 
 /// Longest sleep; models have no time.
 pub const SLICE: Duration = Duration::from_millis(100);
 
 /// Most steps of one execution: beyond that, somebody runs in circles.
 const MAX_STEPS: usize = 4_000;
+
+/// More stores than any party of a model has in its life.
+const MOST_DEATHS: u64 = 200;
+
+/// What [`World::note_death`] notes.
+const DIED: &str = "the mortal party died";
 
 /// A property, the ring and the threads that try to break it, and the bounds.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +52,36 @@ pub struct Model {
     pub waking: Waking,
     /// How often a thread may be interrupted in one execution; `None`: exhaustive.
     pub preemptions: Option<usize>,
+    /// Threads that run beside the first one.
+    pub threads: usize,
+    /// Is it explored once for each store behind which its mortal party may die?
+    pub deaths: bool,
     /// What must have happened in at least one execution, or the model proves nothing.
     pub must_see: &'static [&'static str],
     /// The first thread.
     pub body: fn(World),
+}
+
+/// What came of an exploration.
+#[derive(Clone, Debug, Default)]
+pub struct Explored {
+    /// Executions: orders of steps, and values of loads.
+    pub executions: usize,
+    /// Points of death, in a model that has them.
+    pub deaths: u64,
+    /// How long it took.
+    pub time: Duration,
+    /// Did it end before its time was over?
+    pub complete: bool,
+    /// What happened, and in how many executions.
+    pub saw: BTreeMap<&'static str, usize>,
+}
+
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = self.time.as_secs_f64();
+        write!(f, "{:>9} executions {:>4} deaths {time:>8.2} s", self.executions, self.deaths)
+    }
 }
 
 /// What came of a hunt.
@@ -63,13 +98,32 @@ pub struct Verdict {
 /// What happened in the executions of one exploration, and how often.
 type Tally = Arc<Mutex<BTreeMap<&'static str, usize>>>;
 
+/// A line of the account, which is shown whether a test passes or not: the harness holds back what is printed otherwise.
+pub fn tell(line: impl fmt::Display) {
+    // Nobody is there to read it: that is no failure of a model.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 impl Model {
-    /// A model with the most common sizes: 64 bytes in 2 blocks, no slots, exhaustive.
+    /// A model with the most common sizes: 64 bytes in 2 blocks, no slots, one thread beside the first, exhaustive.
     #[must_use]
     pub const fn new(name: &'static str, words: &'static [usize], body: fn(World)) -> Model {
-        let (capacity, blocks, slots, start, waiting) = (64, 2, 0, 0, Waiting::Yields);
         let waking = Waking { means: Wakeup::Futex, key: 0, no_wake: false };
-        Model { name, capacity, blocks, slots, start, words, waiting, waking, preemptions: None, must_see: &[], body }
+        Model {
+            name,
+            capacity: 64,
+            blocks: 2,
+            slots: 0,
+            start: 0,
+            words,
+            waiting: Waiting::Yields,
+            waking,
+            preemptions: None,
+            threads: 1,
+            deaths: false,
+            must_see: &[],
+            body,
+        }
     }
 
     /// The same, with semaphores. (The protocol does not know which.)
@@ -84,15 +138,24 @@ impl Model {
     /// # Panics
     /// If an execution breaks the property, or if what must be seen was not.
     pub fn check(&self) {
-        let (tally, executions) = (Tally::default(), Arc::new(AtomicUsize::new(0)));
-        let start = Instant::now();
-        self.explore(&Arc::from([]), &tally, &executions);
-        let (time, executions) = (start.elapsed().as_secs_f64(), executions.load(Relaxed));
-        let tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        println!("{:>8} executions {time:>6.2} s  {}  {tally:?}", executions, self.name);
+        let explored = self.explore(self.preemptions, Duration::MAX);
+        tell(format_args!("{explored}  {}  {:?}", self.name, explored.saw));
         for what in self.must_see {
-            assert!(tally.contains_key(what), "{}: no execution in which {what}", self.name);
+            assert!(explored.saw.contains_key(what), "{}: no execution in which {what}", self.name);
         }
+    }
+
+    /// Explores the model with another bound of preemptions, for so long at most.
+    ///
+    /// # Panics
+    /// If an execution breaks the property.
+    #[must_use]
+    pub fn explore(&self, preemptions: Option<usize>, most: Duration) -> Explored {
+        let (model, tally, executions) = (Model { preemptions, ..*self }, Tally::default(), Arc::default());
+        let start = Instant::now();
+        let (deaths, complete) = model.explore_deaths(&Arc::from([]), &tally, &executions, most);
+        let saw = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
+        Explored { executions: executions.load(Relaxed), deaths, time: start.elapsed(), complete, saw }
     }
 
     /// Explores the model with mutations, until an execution fails.
@@ -104,7 +167,8 @@ impl Model {
         // A thread of its own: what loom keeps per thread is gone with it.
         let count = Arc::clone(&executions);
         let explorer = std::thread::spawn(move || {
-            catch_unwind(AssertUnwindSafe(|| model.explore(&mutations, &tally, &count))).err().map(|panic| {
+            let hunt = || model.explore_deaths(&mutations, &tally, &count, Duration::MAX);
+            catch_unwind(AssertUnwindSafe(hunt)).err().map(|panic| {
                 let text = panic.downcast_ref::<String>().cloned();
                 text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
             })
@@ -113,7 +177,43 @@ impl Model {
         Verdict { executions: executions.load(Relaxed), killed, time: start.elapsed() }
     }
 
-    fn explore(&self, mutations: &Arc<[Mutation]>, tally: &Tally, executions: &Arc<AtomicUsize>) {
+    /// Once, or once for each point of death; answers how many there are, and whether it was explored whole.
+    fn explore_deaths(
+        &self,
+        mutations: &Arc<[Mutation]>,
+        tally: &Tally,
+        executions: &Arc<AtomicUsize>,
+        most: Duration,
+    ) -> (u64, bool) {
+        let start = Instant::now();
+        if !self.deaths {
+            return (0, self.explore_life(u64::MAX, mutations, tally, executions, most));
+        }
+        let deaths = || tally.lock().unwrap_or_else(PoisonError::into_inner).get(DIED).copied().unwrap_or(0);
+        for death in 1..=MOST_DEATHS {
+            let before = deaths();
+            let most = most.saturating_sub(start.elapsed());
+            if !self.explore_life(death, mutations, tally, executions, most) {
+                return (death - 1, false);
+            }
+            if deaths() == before {
+                // It lives for fewer stores than that, whatever happens.
+                assert!(death > 1, "{}: nobody dies in it", self.name);
+                return (death - 1, true);
+            }
+        }
+        panic!("{}: more than {MOST_DEATHS} points of death", self.name);
+    }
+
+    /// Explores the model with a mortal party that dies behind so many stores. True if that ended in time.
+    fn explore_life(
+        &self,
+        death: u64,
+        mutations: &Arc<[Mutation]>,
+        tally: &Tally,
+        executions: &Arc<AtomicUsize>,
+        most: Duration,
+    ) -> bool {
         let Model { capacity, blocks, slots: reader_slots, start, words, waiting, waking, body, .. } = *self;
         let payload = PayloadType::default();
         let geometry =
@@ -124,11 +224,16 @@ impl Model {
         let mut builder = loom::model::Builder::new();
         builder.max_branches = MAX_STEPS;
         builder.preemption_bound = self.preemptions;
+        builder.max_duration = Some(most);
+        // So often it looks at the clock.
+        builder.checkpoint_interval = 1_000;
+        let began = Instant::now();
         builder.check(move || {
             executions.fetch_add(1, Relaxed);
             let (ring, registry) = LoomMemory::pair(&ring_layout, &registry_layout, waiting);
             body(World {
                 plan: Plan { geometry, words },
+                life: Life::new(death),
                 ring,
                 registry,
                 ring_layout: ring_layout.clone(),
@@ -137,6 +242,7 @@ impl Model {
                 tally: Arc::clone(&tally),
             });
         });
+        began.elapsed() < most
     }
 }
 
@@ -145,6 +251,8 @@ impl Model {
 pub struct World {
     /// The records.
     pub plan: Plan,
+    /// The life of the mortal party.
+    pub life: Life,
     ring: LoomMemory,
     registry: LoomMemory,
     ring_layout: RingLayout,
@@ -156,7 +264,12 @@ pub struct World {
 impl World {
     /// A new party's handles.
     fn party(&self) -> (Ring<Seam>, Registry<Seam>) {
+        self.party_of(&Life::endless())
+    }
+
+    fn party_of(&self, life: &Life) -> (Ring<Seam>, Registry<Seam>) {
         let (ring, registry) = Weaken::party(&self.ring, &self.registry, &self.mutations);
+        let (ring, registry) = (Mortal::new(ring, life), Mortal::new(registry, life));
         (Ring::new(ring, self.ring_layout.clone()), Registry::new(registry, self.registry_layout.clone()))
     }
 
@@ -167,6 +280,40 @@ impl World {
         Writer::new(ring, registry, false)
     }
 
+    /// A writer that is the mortal party.
+    #[must_use]
+    pub fn mortal_writer(&self) -> Writer<Seam> {
+        let (ring, registry) = self.party_of(&self.life);
+        Writer::new(ring, registry, false)
+    }
+
+    /// A lossy reader that is the mortal party.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn mortal_lossy(&self, start: Start) -> Result<Reader<Seam>, JoinError> {
+        let (ring, registry) = self.party_of(&self.life);
+        Reader::join_lossy(ring, Some(registry), start, false, 0)
+    }
+
+    /// A lossless reader that is the mortal party.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn mortal_lossless(&self, start: Start) -> Result<Reader<Seam>, JoinError> {
+        let (ring, registry) = self.party_of(&self.life);
+        Reader::join_lossless(ring, registry, start, false, 0)
+    }
+
+    /// Is the mortal party dead? To be asked once it would be done, or its model is explored for one point of death only.
+    #[must_use]
+    pub fn note_death(&self) -> bool {
+        if self.life.is_over() {
+            self.saw(DIED);
+        }
+        self.life.is_over()
+    }
+
     /// The writer's successor.
     ///
     /// # Panics
@@ -174,6 +321,16 @@ impl World {
     #[must_use]
     pub fn take_over(&self) -> Writer<Seam> {
         let (ring, registry) = self.party();
+        Writer::take_over(ring, registry, false).expect("what a writer leaves")
+    }
+
+    /// A successor that is the mortal party.
+    ///
+    /// # Panics
+    /// If the ring cannot be taken over.
+    #[must_use]
+    pub fn mortal_successor(&self) -> Writer<Seam> {
+        let (ring, registry) = self.party_of(&self.life);
         Writer::take_over(ring, registry, false).expect("what a writer leaves")
     }
 

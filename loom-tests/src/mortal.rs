@@ -20,13 +20,19 @@ impl Life {
         Life(Rc::new(Cell::new(stores)))
     }
 
+    /// A life without an end.
+    #[must_use]
+    pub fn endless() -> Life {
+        Life::new(u64::MAX)
+    }
+
     /// Stores that are left.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.0.get()
     }
 
-    /// Is the party dead? It may run on, but nobody sees it.
+    /// Is the party dead? It may run on, but nobody sees it, and it sees nothing.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.left() == 0
@@ -57,7 +63,7 @@ impl<M> Mortal<M> {
 
 impl<M: Memory> Memory for Mortal<M> {
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
-        self.inner.load(at, order, site)
+        if self.life.is_over() { 0 } else { self.inner.load(at, order, site) }
     }
 
     fn store(&self, at: Word, value: u64, order: Ordering, site: Site) {
@@ -81,15 +87,19 @@ impl<M: Memory> Memory for Mortal<M> {
     }
 
     fn fence(&self, order: Ordering, site: Site) {
-        self.inner.fence(order, site);
+        if !self.life.is_over() {
+            self.inner.fence(order, site);
+        }
     }
 
     fn light_barrier(&self, mode: Barrier, site: Site) {
-        self.inner.light_barrier(mode, site);
+        if !self.life.is_over() {
+            self.inner.light_barrier(mode, site);
+        }
     }
 
     fn heavy_barrier(&self, mode: Barrier, site: Site) -> bool {
-        self.inner.heavy_barrier(mode, site)
+        self.life.is_over() || self.inner.heavy_barrier(mode, site)
     }
 
     /// Word by word: a copy may end in the middle.
@@ -102,12 +112,22 @@ impl<M: Memory> Memory for Mortal<M> {
     }
 
     fn copy_out(&self, at: Word, bytes: &mut [u8]) {
-        self.inner.copy_out(at, bytes);
+        if !self.life.is_over() {
+            self.inner.copy_out(at, bytes);
+        }
     }
 
-    fn pause(&self) {}
+    fn pause(&self) {
+        if !self.life.is_over() {
+            self.inner.pause();
+        }
+    }
 
-    fn wait(&self, _: Word, _: u32, _: Duration, _: Site) {}
+    fn wait(&self, at: Word, seen: u32, slice: Duration, site: Site) {
+        if !self.life.is_over() {
+            self.inner.wait(at, seen, slice, site);
+        }
+    }
 
     fn wake(&self, at: Word, site: Site) {
         if self.life.lives() {
@@ -115,11 +135,15 @@ impl<M: Memory> Memory for Mortal<M> {
         }
     }
 
-    fn drain(&self, _: Semaphore, _: u64, _: Site) -> bool {
-        true
+    fn drain(&self, semaphore: Semaphore, most: u64, site: Site) -> bool {
+        self.life.is_over() || self.inner.drain(semaphore, most, site)
     }
 
-    fn take(&self, _: Semaphore, _: Duration, _: Site) {}
+    fn take(&self, semaphore: Semaphore, slice: Duration, site: Site) {
+        if !self.life.is_over() {
+            self.inner.take(semaphore, slice, site);
+        }
+    }
 
     fn post(&self, semaphore: Semaphore, site: Site) {
         if self.life.lives() {

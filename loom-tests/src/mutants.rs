@@ -5,7 +5,7 @@ use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking}
 use shmcast::ring::Site;
 
 use crate::model::Model;
-use crate::models::{batch, claim, close, lap, notify, publish, registry, semaphores, take_over};
+use crate::models::{batch, claim, close, crash, lap, notify, publish, registry, semaphores, take_over};
 use crate::weaken::{Mutation, Segment};
 
 use Mutation::{Alter, Answer, Delay, Demote, Drop, Early, Redirect, Skip};
@@ -245,6 +245,7 @@ pub fn successors() -> Vec<Mutant> {
     vec![
         mutant(Answer { site: RecoverHeader, value: 0 }, "take-over", &[take_over::READING]),
         mutant(Answer { site: RecoverLimit, value: 0 }, "take-over", &[take_over::READING]),
+        mutant(Drop(RecoverFence), "P2", &[crash::FOLLOWED]),
         mutant(Skip(Reopen), "take-over", &[take_over::REOPENED]),
         mutant(Skip(EpochStore), "take-over", &[take_over::REOPENED]),
         mutant(Answer { site: EpochLook, value: 0 }, "take-over", &[take_over::REOPENED]),

@@ -26,3 +26,8 @@ fn a_batch_longer_than_the_ring_is_received_as_prefixes() {
 fn a_batch_that_finds_no_room_has_committed_what_it_staged() {
     batch::HELD_UP.check();
 }
+
+#[test]
+fn an_observer_sees_a_batch_at_once() {
+    batch::OBSERVED.check();
+}

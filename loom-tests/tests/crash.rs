@@ -2,6 +2,7 @@
 //! On the words of one thread: every point is visited, and the same ones each time.
 
 use loom_tests::memory::Plain;
+use loom_tests::model::tell;
 use loom_tests::mortal::{Life, Mortal};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::memory::Memory;
@@ -170,7 +171,7 @@ fn whatever_store_a_writer_dies_behind_its_successor_loses_nothing() {
             assert_eq!(read_all(&mut world.lossy()), recovered + 30);
         }
     }
-    println!("{points} points of death");
+    tell(format_args!("{points} points of death of a writer"));
 }
 
 /// Nor does a successor that dies, wherever it does, and what it published by then.
@@ -197,7 +198,7 @@ fn whatever_store_a_successor_dies_behind_the_next_one_loses_nothing() {
             assert_eq!(read_all(&mut early), recovered);
         }
     }
-    println!("{points} points of death");
+    tell(format_args!("{points} points of death of a successor"));
 }
 
 /// A lossless reader holds a successor as it held the dead writer: it reads everything, and only then is there room.

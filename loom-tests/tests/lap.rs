@@ -52,6 +52,31 @@ fn a_reader_that_goes_on_from_the_middle_is_told_what_it_missed() {
     lap::MIDDLE.check();
 }
 
+#[test]
+fn who_is_behind_by_less_than_a_ring_loses_nothing() {
+    lap::BEHIND_BY_LESS.check();
+}
+
+#[test]
+fn who_is_behind_by_a_ring_is_told_exactly() {
+    lap::BEHIND_BY_A_RING.check();
+}
+
+#[test]
+fn who_is_behind_by_a_record_more_than_a_ring_is_told_exactly() {
+    lap::BEHIND_BY_MORE.check();
+}
+
+#[test]
+fn who_is_behind_by_two_rings_is_told_exactly() {
+    lap::BEHIND_BY_TWO_RINGS.check();
+}
+
+#[test]
+fn a_ring_ends_at_the_largest_position_and_not_before() {
+    lap::END.check();
+}
+
 /// One thread: a reader that is behind by 0 to 40 records, in a ring that holds 7 of the smallest, for each way to go on.
 #[test]
 fn a_reader_that_is_behind_by_any_number_is_told_exactly() {

@@ -15,9 +15,9 @@ use shmcast::ring::Site;
 const UNSEEN: &[(Site, &str)] = &[
     (
         Site::SlotCursorLook,
-        "P5: orders the reader's loads before the writer's later stores; load buffering, not in loom",
+        "P5: orders the reader's loads before the writer's later stores; load buffering, not in loom: `buffering.rs` hunts it",
     ),
-    (Site::Cursor, "P5: as SlotCursorLook (its value is hunted, its release is not)"),
+    (Site::Cursor, "P5: as SlotCursorLook (its value is hunted here, its release in `buffering.rs`)"),
     (
         Site::RoomBarrier,
         "P9: as a full fence it is doubled by AnnounceFence, and hunted together with it; as a membarrier it is not, and `simulator.rs` hunts it",

@@ -57,3 +57,13 @@ fn a_reader_that_leaves_wakes_the_writer() {
 fn a_batch_that_waits_for_room_has_woken_its_readers() {
     notify::BATCH.check();
 }
+
+#[test]
+fn a_record_wakes_a_reader_whose_last_sleep_timed_out() {
+    notify::TIMED_OUT.check();
+}
+
+#[test]
+fn a_record_wakes_a_reader_beside_one_that_gave_up() {
+    notify::CANCELLED.check();
+}

@@ -21,3 +21,8 @@ fn every_reader_receives_every_record() {
 fn a_reader_that_polls_receives_everything() {
     publish::POLLED.check();
 }
+
+#[test]
+fn each_of_three_readers_receives_the_record() {
+    publish::THREE.check();
+}

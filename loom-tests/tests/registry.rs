@@ -52,3 +52,23 @@ fn a_reader_that_leaves_holds_nobody() {
 fn a_reader_that_rejoins_misses_nothing_from_there_on() {
     registry::REJOINED.check();
 }
+
+#[test]
+fn two_readers_never_get_the_same_slot() {
+    registry::ONE_SLOT.check();
+}
+
+#[test]
+fn a_lossy_reader_counts_exactly_from_where_it_joined() {
+    registry::LOSSY.check();
+}
+
+#[test]
+fn a_lossy_reader_beside_a_lossless_one_misses_nothing_either() {
+    registry::BESIDE.check();
+}
+
+#[test]
+fn a_reader_that_is_passed_over_is_told_exactly() {
+    registry::EVICTED.check();
+}

@@ -56,3 +56,13 @@ fn close_wakes_a_reader_on_its_semaphore() {
 fn a_successor_wakes_the_reader_on_its_semaphore() {
     semaphores::SUCCESSOR.check();
 }
+
+#[test]
+fn a_record_wakes_a_reader_whose_last_sleep_on_its_semaphore_timed_out() {
+    semaphores::TIMED_OUT.check();
+}
+
+#[test]
+fn a_record_wakes_a_reader_on_its_semaphore_beside_one_that_gave_up() {
+    semaphores::CANCELLED.check();
+}

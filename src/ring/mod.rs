@@ -51,7 +51,7 @@
 //! | pair | release side | acquire side | makes visible |
 //! |---|---|---|---|
 //! | P1 commit | `Commit`, `PadCommit` Release | `Header`, `Peek`, `HeaderAfterClosed`, `SleepHeaderLook` Acquire | the payload, the zero ahead, and the `limit` that they needed |
-//! | P2 limit | `LimitFence` Release, behind `Limit` | `ReadFence` Acquire, before `LimitLook` | if a reader read a byte of the new lap, it sees the `limit` that allowed it |
+//! | P2 limit | `LimitFence` Release, behind `Limit`; `RecoverFence`, where a successor goes by what it found | `ReadFence` Acquire, before `LimitLook` | if a reader read a byte of the new lap, it sees the `limit` that allowed it |
 //! | P3 join | `AnnounceFence` SeqCst, between `Announce` and `SlotStateLook` | `JoinFence` SeqCst, between `JoinState` and `JoinAnnouncedLook` | store buffering: the writer sees the slot, or the joiner what is announced |
 //! | P4 slot | `JoinState` Release | `SlotStateLook` Acquire | the cursor of the slot's owner |
 //! | P5 cursor | `Cursor` Release (and `LeaveState`) | `SlotCursorLook` (`SlotStateLook`) Acquire | the reader's loads are over before the writer overwrites |

@@ -192,6 +192,8 @@ sites! {
     RecoverHeader,
     /// Load of the wake word's last value.
     RecoverWake,
+    /// Fence between the `limit` that the predecessor left and the first byte that it lets the successor overwrite.
+    RecoverFence,
     /// Store of 0 into `closed`.
     Reopen,
     /// Load of the epoch.

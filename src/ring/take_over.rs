@@ -49,6 +49,9 @@ impl<M: Memory> Writer<M> {
         let mut writer = Writer::new(ring, registry, registered);
         writer.resume(here, (announced, limit), 1 - head, start.position, (epoch, wake));
         let Ring { memory, layout } = &writer.ring;
+        // Release (P2): pairs with `ReadFence`. The predecessor may have died between `limit` and its own fence; what that allows may
+        // be overwritten from here on without another look at anything.
+        memory.fence(Release, Site::RecoverFence);
         // Relaxed: ordered by the epoch's release.
         memory.store(layout.closed(), 0, Relaxed, Site::Reopen);
         // Release: whoever sees the new epoch sees that the ring is open.

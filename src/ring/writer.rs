@@ -164,7 +164,7 @@ impl<M: Memory> Writer<M> {
         }
     }
 
-    /// Puts a successor where its predecessor stopped: see [`take_over`](Self::take_over). It begins with a slow path.
+    /// Puts a successor where its predecessor stopped: see [`take_over`](Self::take_over). It begins with `make_way`.
     pub(super) fn resume(
         &mut self,
         here: Boundary,

@@ -151,5 +151,31 @@ pub const HELD_UP: Model = Model {
     })
 };
 
+/// Whoever only looks how far the ring is sees nothing of a batch, or all of it.
+pub const OBSERVED: Model = Model {
+    must_see: &["nothing was there", "the batch was there"],
+    ..Model::new("an_observer_sees_a_batch_at_once", &[1, 0, 0], |world| {
+        let mut writer = world.writer();
+        let observer = world.follower(Start::Oldest).expect("a reader");
+        let here = world.clone();
+        let looking = thread::spawn(move || {
+            match observer.lag() {
+                0 => here.saw("nothing was there"),
+                lag => {
+                    assert_eq!((lag, observer.lag()), (3, 3), "records that are there");
+                    here.saw("the batch was there");
+                }
+            }
+            observer
+        });
+        for _ in 0..3 {
+            stage(&world, &mut writer).expect("room");
+        }
+        writer.flush();
+        let observer = looking.join().expect("an observer");
+        assert_eq!(observer.lag(), 3, "records that are there in the end");
+    })
+};
+
 /// All of this file.
-pub const ALL: &[Model] = &[AT_ONCE, RUNS, PHANTOM, LONG, HELD_UP];
+pub const ALL: &[Model] = &[AT_ONCE, RUNS, PHANTOM, LONG, HELD_UP, OBSERVED];

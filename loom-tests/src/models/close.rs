@@ -67,6 +67,7 @@ pub const SLEEPING: Model = Model {
 
 /// Two readers sleep when an empty ring is closed.
 pub const SLEEPERS: Model = Model {
+    threads: 2,
     preemptions: Some(2),
     ..Model {
         name: "close_wakes_all_readers_that_sleep",

@@ -1,9 +1,9 @@
 //! Readers that are overtaken: torn reads are void (I1), losses are exact (I3), and the boundary from which a reader goes
-//! on belongs to its sequence number (L2, L6, L7, L22).
+//! on belongs to its sequence number (L2, L6, L7, L8, L22).
 
 use loom::thread;
 use shmcast::layout::MAX_POSITION;
-use shmcast::ring::Start;
+use shmcast::ring::{Refused, Start};
 
 use crate::model::{Model, World};
 
@@ -154,5 +154,70 @@ pub const MIDDLE: Model = Model {
     ..CHECKPOINTS
 };
 
+/// A reader has read nothing; the last record of the plan is published while it looks. The ring holds seven of these records.
+const fn behind(name: &'static str, words: &'static [usize], must_see: &'static [&'static str]) -> Model {
+    let body = |world: World| overtake(&world, world.plan.words.len() - 1, false, 1, 8);
+    Model { must_see, preemptions: Some(3), ..Model::new(name, words, body) }
+}
+
+/// Behind by one record less than the ring holds.
+pub const BEHIND_BY_LESS: Model =
+    behind("who_is_behind_by_less_than_a_ring_loses_nothing", &[0; 6], &["a record was received early"]);
+
+/// Behind by as many as it holds.
+pub const BEHIND_BY_A_RING: Model =
+    behind("who_is_behind_by_a_ring_is_told_exactly", &[0; 7], &["a record was received early"]);
+
+/// Behind by one more.
+pub const BEHIND_BY_MORE: Model = behind(
+    "who_is_behind_by_a_record_more_than_a_ring_is_told_exactly",
+    &[0; 8],
+    &["a reader lagged", "a record was received early"],
+);
+
+/// Behind by twice as many.
+pub const BEHIND_BY_TWO_RINGS: Model =
+    behind("who_is_behind_by_two_rings_is_told_exactly", &[0; 14], &["a reader lagged", "a record was received early"]);
+
+/// The last positions of all: then the writer is refused for ever, and its reader has everything.
+pub const END: Model = Model {
+    start: MAX_POSITION - 32,
+    must_see: &["a record was received early"],
+    ..Model::new("a_ring_ends_at_the_largest_position_and_not_before", &[1, 1, 1, 1], |world| {
+        let mut writer = world.writer();
+        let mut reader = world.follower(Start::Oldest).expect("a reader");
+        let mut audit = world.audit(&reader);
+        let receiver = thread::spawn(move || {
+            audit.attempts(&mut reader, 2);
+            (reader, audit)
+        });
+        assert_eq!(world.publish_up_to(&mut writer, 3), 0);
+        for _ in 0..2 {
+            assert_eq!(world.publish(&mut writer), Err(Refused::Exhausted), "it is over");
+        }
+        let (mut reader, mut audit) = receiver.join().expect("a reader");
+        if audit.received > 0 {
+            world.saw("a record was received early");
+        }
+        audit.close(&mut reader, 3);
+        assert_eq!((audit.received, audit.lagged), (3, 0));
+    })
+};
+
 /// All of this file.
-pub const ALL: &[Model] = &[EXACT, LARGE, TORN, RUN, RESUMED, PHANTOM, HEADS, CHECKPOINTS, MIDDLE];
+pub const ALL: &[Model] = &[
+    EXACT,
+    LARGE,
+    TORN,
+    RUN,
+    RESUMED,
+    PHANTOM,
+    HEADS,
+    CHECKPOINTS,
+    MIDDLE,
+    BEHIND_BY_LESS,
+    BEHIND_BY_A_RING,
+    BEHIND_BY_MORE,
+    BEHIND_BY_TWO_RINGS,
+    END,
+];

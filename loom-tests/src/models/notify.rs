@@ -1,10 +1,13 @@
-//! Sleep and wake, in both directions (I4; L9, L10, L17). Each model exists twice: with the modelled futex, where a lost
-//! wakeup is a deadlock, and with yields, where the futex cannot hide a missing order.
+//! Sleep and wake, in both directions (I4; L9 to L11, L17), with the modelled futex, where a lost wakeup is a deadlock. What
+//! is about an order has a twin that cannot sleep, here or in another file, where the futex cannot hide that it is missing.
+
+use std::time::Duration;
 
 use loom::thread::{self, JoinHandle};
 use shmcast::ring::{Reader, Refused, Start, Stop, Writer};
 
 use super::batch::stage;
+use crate::audit::Audit;
 use crate::memory::Waiting;
 use crate::model::{Model, SLICE, Seam, World};
 
@@ -59,6 +62,7 @@ pub const SLEEPER: Model = Model {
 
 /// Two records for two sleepers.
 pub const SLEEPERS: Model = Model {
+    threads: 2,
     preemptions: Some(2),
     ..Model {
         name: "a_record_wakes_all_readers_that_sleep_for_it",
@@ -148,6 +152,7 @@ pub const ROOM_IN_STEPS: Model = Model {
 /// The writer sleeps for room that two readers make.
 pub const ROOM_OF_TWO: Model = Model {
     slots: 2,
+    threads: 2,
     preemptions: Some(3),
     must_see: &["the writer parked"],
     ..Model {
@@ -208,6 +213,83 @@ pub const BATCH: Model = Model {
     }
 };
 
+/// A reader looks, and sleeps for no time: the flag is set, the sleep is over. Answers whether there was a record.
+fn sleep_in_vain(world: &World, audit: &mut Audit, reader: &mut Reader<Seam>) -> bool {
+    match audit.step(reader) {
+        Ok(()) => true,
+        stop => {
+            assert_eq!(stop, Err(Stop::Empty));
+            world.saw("a sleep timed out");
+            reader.park(Duration::ZERO);
+            false
+        }
+    }
+}
+
+/// A sleep times out, whatever the writer does at that moment; the next one is ended by a wake all the same (L11).
+pub const TIMED_OUT: Model = Model {
+    must_see: &["a sleep timed out", "a reader parked"],
+    ..Model {
+        name: "a_record_wakes_a_reader_whose_last_sleep_timed_out",
+        body: |world| {
+            let mut writer = world.writer();
+            let mut reader = world.lossy(Start::Oldest).expect("a reader");
+            let mut audit = world.audit(&reader);
+            let here = world.clone();
+            let receiver = thread::spawn(move || {
+                sleep_in_vain(&here, &mut audit, &mut reader);
+                while audit.received < 2 {
+                    if audit.step(&mut reader) == Err(Stop::Empty) {
+                        here.saw("a reader parked");
+                        reader.park(SLICE);
+                    }
+                }
+            });
+            publish(&world, &mut writer, 2);
+            receiver.join().expect("a reader");
+        },
+        ..SLEEPER
+    }
+};
+
+/// A reader's sleep times out, and it goes away for good; the other one is woken all the same (L11).
+pub const CANCELLED: Model = Model {
+    slots: 2,
+    words: &[0],
+    must_see: &["a sleep timed out", "a reader parked"],
+    ..Model {
+        name: "a_record_wakes_a_reader_beside_one_that_gave_up",
+        body: |world| {
+            let mut writer = world.writer();
+            let mut goes = world.lossy(Start::Oldest).expect("a reader");
+            let mut audit = world.audit(&goes);
+            let here = world.clone();
+            let goer = thread::spawn(move || {
+                sleep_in_vain(&here, &mut audit, &mut goes);
+                goes.leave();
+            });
+            let stays = receiver(&world, world.lossy(Start::Oldest).expect("a reader"), 1);
+            publish(&world, &mut writer, 1);
+            goer.join().expect("a reader");
+            stays.join().expect("a reader");
+        },
+        ..SLEEPERS
+    }
+};
+
 /// All of this file.
-pub const ALL: &[Model] =
-    &[SLEEPER, SLEEPERS, NEWCOMER, AWAKE, ROOM, ROOM_AGAIN, ROOM_AWAKE, ROOM_IN_STEPS, ROOM_OF_TWO, LEAVER, BATCH];
+pub const ALL: &[Model] = &[
+    SLEEPER,
+    SLEEPERS,
+    NEWCOMER,
+    AWAKE,
+    TIMED_OUT,
+    CANCELLED,
+    ROOM,
+    ROOM_AGAIN,
+    ROOM_AWAKE,
+    ROOM_IN_STEPS,
+    ROOM_OF_TWO,
+    LEAVER,
+    BATCH,
+];

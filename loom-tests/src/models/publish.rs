@@ -1,4 +1,4 @@
-//! Publish and receive below the first lap: message passing (L1, L4).
+//! Publish and receive below the first lap: message passing (L1, L4, L5).
 
 use loom::thread;
 use shmcast::ring::{Start, Stop};
@@ -51,6 +51,7 @@ pub const PEEKED: Model = Model {
 
 /// One writer, two followers.
 pub const BROADCAST: Model = Model {
+    threads: 2,
     preemptions: Some(3),
     must_see: &["both readers received early"],
     ..Model::new("every_reader_receives_every_record", &[1, 1], |world| {
@@ -96,5 +97,31 @@ pub const POLLED: Model = Model {
     })
 };
 
+/// One writer, three followers.
+pub const THREE: Model = Model {
+    threads: 3,
+    preemptions: Some(2),
+    must_see: &["all readers received early"],
+    ..Model::new("each_of_three_readers_receives_the_record", &[1], |world| {
+        let mut writer = world.writer();
+        let receivers = [0, 1, 2].map(|_| {
+            let mut reader = world.follower(Start::Oldest).expect("a reader");
+            let mut audit = world.audit(&reader);
+            thread::spawn(move || {
+                audit.attempts(&mut reader, 1);
+                (reader, audit)
+            })
+        });
+        assert_eq!(world.publish_up_to(&mut writer, 1), 0);
+        let readers = receivers.map(|receiver| receiver.join().expect("a reader"));
+        if readers.iter().all(|(_, audit)| audit.received > 0) {
+            world.saw("all readers received early");
+        }
+        for (mut reader, mut audit) in readers {
+            audit.close(&mut reader, 1);
+        }
+    })
+};
+
 /// All of this file.
-pub const ALL: &[Model] = &[WHOLE, PEEKED, BROADCAST, POLLED];
+pub const ALL: &[Model] = &[WHOLE, PEEKED, BROADCAST, POLLED, THREE];

@@ -1,6 +1,6 @@
-//! Lossless readers: join during publish, back-pressure, leave, slots (I2; L13 to L15, L17).
+//! Lossless readers: join during publish, back-pressure, leave, slots (I2; L13 to L17).
 //!
-//! In all of these, [`Audit`](crate::audit::Audit) panics if a lossless reader is evicted: nobody is, here.
+//! In all of these but [`EVICTED`], [`Audit`](crate::audit::Audit) panics if a lossless reader is evicted: nobody is, there.
 
 use loom::thread;
 use shmcast::ring::{JoinError, Start, Stop};
@@ -107,6 +107,7 @@ pub const BACK_PRESSURE: Model = Model {
 pub const SLOWEST: Model = Model {
     capacity: 32,
     slots: 2,
+    threads: 2,
     preemptions: Some(3),
     must_see: &["the writer was refused", "the writer was not refused"],
     ..Model::new("the_slowest_lossless_reader_holds_the_writer", &[1, 1], |world| {
@@ -169,6 +170,7 @@ pub const REUSED: Model = Model {
 /// Two readers join at once: each has a slot of its own.
 pub const JOINERS: Model = Model {
     slots: 2,
+    threads: 2,
     preemptions: Some(2),
     must_see: &["a reader was refused"],
     ..Model::new("two_readers_never_share_a_slot", &[1], |world| {
@@ -237,6 +239,138 @@ pub const REJOINED: Model = Model {
     })
 };
 
+/// Two readers want the one slot: one gets it, and its cursor is its own.
+pub const ONE_SLOT: Model = Model {
+    slots: 1,
+    threads: 2,
+    preemptions: Some(3),
+    must_see: &["the first came first", "the second came first"],
+    ..Model::new("two_readers_never_get_the_same_slot", &[1, 1], |world| {
+        let mut writer = world.writer();
+        assert_eq!(world.publish_up_to(&mut writer, 1), 0);
+        let joiners = [Start::Oldest, Start::Newest].map(|start| {
+            let here = world.clone();
+            thread::spawn(move || here.lossless(start))
+        });
+        let joined = joiners.map(|joiner| joiner.join().expect("no panic"));
+        assert_eq!(writer.reader_count(), 1, "readers that hold the slot");
+        let mut reader = match joined {
+            [Ok(reader), Err(JoinError::NoFreeSlot)] => {
+                world.saw("the first came first");
+                reader
+            }
+            [Err(JoinError::NoFreeSlot), Ok(reader)] => {
+                world.saw("the second came first");
+                reader
+            }
+            other => panic!("{other:?}"),
+        };
+        let mut audit = world.audit(&reader);
+        assert_eq!(world.publish_up_to(&mut writer, 1), 0);
+        audit.close(&mut reader, writer.sequence());
+    })
+};
+
+/// A lossy reader joins while it is overtaken: from where it stands, its books are right.
+pub const LOSSY: Model = Model {
+    capacity: 32,
+    slots: 1,
+    preemptions: Some(2),
+    must_see: &["a reader lagged", "a record was received"],
+    ..Model::new("a_lossy_reader_counts_exactly_from_where_it_joined", &[1, 0, 1, 0], |world| {
+        let mut writer = world.writer();
+        assert_eq!(world.publish_up_to(&mut writer, 2), 0);
+        let here = world.clone();
+        let joiner = thread::spawn(move || {
+            let mut reader = here.lossy(Start::Oldest).expect("a boundary");
+            let mut audit = here.audit(&reader);
+            audit.attempts(&mut reader, 1);
+            (reader, audit)
+        });
+        assert_eq!(world.publish_up_to(&mut writer, 2), 0, "a lossy reader holds nobody");
+        let (mut reader, mut audit) = joiner.join().expect("a reader");
+        audit.close(&mut reader, 4);
+        world.saw_in(&audit);
+    })
+};
+
+/// A lossless and a lossy reader of one ring: the one holds the writer, and neither is in the other's way.
+pub const BESIDE: Model = Model {
+    capacity: 32,
+    slots: 1,
+    threads: 2,
+    preemptions: Some(2),
+    must_see: &["the writer was refused", "the writer was not refused"],
+    ..Model::new("a_lossy_reader_beside_a_lossless_one_misses_nothing_either", &[1, 1, 0], |world| {
+        let mut writer = world.writer();
+        let mut lossless = world.lossless(Start::Oldest).expect("a slot");
+        let mut lossy = world.follower(Start::Oldest).expect("a reader");
+        let (mut books, mut lossy_books) = (world.audit(&lossless), world.audit(&lossy));
+        assert_eq!(world.publish_up_to(&mut writer, 1), 0);
+        let receivers = [
+            thread::spawn(move || {
+                books.attempts(&mut lossless, 1);
+                (lossless, books)
+            }),
+            thread::spawn(move || {
+                lossy_books.attempts(&mut lossy, 1);
+                (lossy, lossy_books)
+            }),
+        ];
+        let refused = world.publish_up_to(&mut writer, 1);
+        world.saw(if refused > 0 { "the writer was refused" } else { "the writer was not refused" });
+        let mut lagged = Vec::new();
+        for receiver in receivers {
+            let (mut reader, mut audit) = receiver.join().expect("a reader");
+            audit.close(&mut reader, writer.sequence());
+            lagged.push(audit.lagged);
+        }
+        assert_eq!(lagged[0], 0, "records that the lossless one missed");
+    })
+};
+
+/// The writer goes on without a reader that stalls, which reads at that very moment (L16): it has read on in time, or is told
+/// exactly what it lost, once.
+pub const EVICTED: Model = Model {
+    capacity: 32,
+    slots: 1,
+    preemptions: Some(2),
+    must_see: &["it was evicted", "it read on in time"],
+    ..Model::new("a_reader_that_is_passed_over_is_told_exactly", &[0; 8], |world| {
+        let mut writer = world.writer();
+        let mut reader = world.lossless(Start::Oldest).expect("a slot");
+        let mut audit = world.audit(&reader);
+        audit.may_be_evicted = true;
+        assert_eq!(world.publish_up_to(&mut writer, 4), 1, "it holds the writer back");
+        let blocker = writer.blocker().expect("the reader");
+        let receiver = thread::spawn(move || {
+            audit.attempts(&mut reader, 2);
+            (reader, audit)
+        });
+        writer.pass_over(blocker);
+        world.publish_up_to(&mut writer, 2);
+        let (mut reader, mut audit) = receiver.join().expect("a reader");
+        audit.close(&mut reader, writer.sequence());
+        assert_eq!(audit.evicted, !reader.is_lossless(), "who is lossy was told");
+        assert_eq!(audit.evicted, audit.lagged > 0, "who lost was told");
+        world.saw(if audit.evicted { "it was evicted" } else { "it read on in time" });
+    })
+};
+
 /// All of this file.
-pub const ALL: &[Model] =
-    &[OLDEST, NEWEST, CHASED, UNOBTRUSIVE, BACK_PRESSURE, SLOWEST, REUSED, JOINERS, LEAVE, REJOINED];
+pub const ALL: &[Model] = &[
+    OLDEST,
+    NEWEST,
+    CHASED,
+    UNOBTRUSIVE,
+    BACK_PRESSURE,
+    SLOWEST,
+    REUSED,
+    JOINERS,
+    LEAVE,
+    REJOINED,
+    ONE_SLOT,
+    LOSSY,
+    BESIDE,
+    EVICTED,
+];

@@ -23,6 +23,14 @@ pub const SLEEPERS: Model =
 pub const NEWCOMER: Model =
     notify::NEWCOMER.with_semaphores("who_falls_asleep_while_another_is_woken_is_woken_by_the_next_record", 2);
 
+/// A sleep times out, and the token comes later.
+pub const TIMED_OUT: Model =
+    notify::TIMED_OUT.with_semaphores("a_record_wakes_a_reader_whose_last_sleep_on_its_semaphore_timed_out", 1);
+
+/// A reader's sleep times out, and it goes away; the other one gets its own token.
+pub const CANCELLED: Model =
+    notify::CANCELLED.with_semaphores("a_record_wakes_a_reader_on_its_semaphore_beside_one_that_gave_up", 2);
+
 /// The writer sleeps for room, the reader for records.
 pub const ROOM: Model = notify::ROOM.with_semaphores("room_wakes_the_writer_on_its_semaphore", 1);
 
@@ -52,6 +60,8 @@ pub const ALL: &[Model] = &[
     SLEEPER_AGAIN,
     SLEEPERS,
     NEWCOMER,
+    TIMED_OUT,
+    CANCELLED,
     ROOM,
     ROOM_AGAIN,
     ROOM_IN_STEPS,
