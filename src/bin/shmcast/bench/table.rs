@@ -194,14 +194,14 @@ fn paced(report: &Report) -> Option<Table> {
 fn costs(report: &Report) -> Option<Table> {
     let small = report.sizes.iter().copied().find(|&size| size == 64).or(report.sizes.first().copied())?;
     let columns = [
-        format!("{}: sender", size(small)),
+        format!("{} (or what it carries): sender", size(small)),
         "receiver".to_owned(),
         "lost".to_owned(),
         "waiting".to_owned(),
         "woken".to_owned(),
     ];
     let row = |one: &Transport| {
-        let at = stream(one, small);
+        let at = stream(one, small).or(one.throughput.first());
         let cells = [
             at.map(|at| number(at.sender_cpu.median)),
             at.map(|at| number(at.receiver_cpu.median)),
