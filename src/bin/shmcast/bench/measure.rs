@@ -213,9 +213,9 @@ pub(super) fn floors(crew: &Crew, sizes: &[usize], slice: Duration) -> Result<Ve
             lines.meet(side as usize + 1);
             let start = now();
             if both {
-                lines.two_lines(TRIPS, side)
+                lines.two_lines(trips, side)
             } else {
-                lines.one_line(TRIPS, side)
+                lines.one_line(trips, side)
             }
             values.push((now() - start) as f64 / trips as f64);
         }
