@@ -29,6 +29,23 @@ const MOST_STEPS: u64 = 120_000;
 /// How often whoever only takes its time is given more of it, before it is found to achieve nothing: polls are naps, too.
 const MOST_NAPS: u32 = 8;
 
+/// Where a death is worth most: between two stores that belong together.
+const FATAL: &[Site] = &[
+    Site::Limit,
+    Site::Limit,
+    Site::CellOpen,
+    Site::CellPosition,
+    Site::PadCommit,
+    Site::Commit,
+    Site::SleepingClear,
+    Site::WakeBump,
+    Site::Reopen,
+    Site::Cursor,
+    Site::WriterSleepingClear,
+    Site::SlotClaim,
+    Site::JoinState,
+];
+
 /// Accesses of a party that are kept for the report.
 const TRAIL: usize = 12;
 
@@ -82,6 +99,8 @@ pub(super) struct Party {
     weight: u64,
     /// It dies before its access of this number.
     doom: Option<u64>,
+    /// Or right behind an access at this site, so many of them later.
+    fatal: Option<(Site, u64)>,
     accesses: u64,
     /// The record that it reads next, when it sleeps.
     pub(super) next: u64,
@@ -197,6 +216,12 @@ impl State {
     /// Notes an access for the report.
     pub(super) fn note(&mut self, party: usize, what: &'static str, site: Option<Site>, at: Word, value: u64) {
         let me = &mut self.parties[party];
+        if let Some((fatal, later)) = me.fatal.filter(|&(fatal, _)| site == Some(fatal)) {
+            match later.checked_sub(1) {
+                Some(later) => me.fatal = Some((fatal, later)),
+                None => me.doom = Some(me.accesses + 1),
+            }
+        }
         me.trail[(me.accesses % TRAIL as u64) as usize] = Some(Step { number: self.steps, what, site, at, value });
     }
 
@@ -259,6 +284,7 @@ impl Stage {
                 writes: index == 0 || index > plan.readers,
                 weight: random.pick(&[1, 4, 4, 16]),
                 doom: random.chance(plan.mortality).then(|| 1 + random.below(300)),
+                fatal: random.chance(plan.mortality / 2).then(|| (random.pick(FATAL), random.below(4))),
                 accesses: 0,
                 next: 0,
                 slot: None,
