@@ -5,8 +5,7 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("shmcast runs on Linux: it needs futexes that are shared between processes");
-// Miri runs the protocol on 32 bits all the same (`.ci/miri`): there are no large rings there.
-#[cfg(not(any(target_pointer_width = "64", miri)))]
+#[cfg(not(target_pointer_width = "64"))]
 compile_error!("shmcast needs a 64-bit target: its words are 64-bit atomics and its offsets are usize");
 
 #[cfg(feature = "baseline")]

@@ -47,8 +47,7 @@ impl Memory for Flawed {
         if self.1 == Flaw::Numbers && site == Site::LimitLook {
             let number = self.address(at).expose_provenance();
             let word = std::ptr::with_exposed_provenance_mut::<std::sync::atomic::AtomicUsize>(number);
-            // SAFETY: a word of the segment, of which half is looked at on a machine of 32 bits: what is planted is where its
-            // address comes from.
+            // SAFETY: a word of the segment: what is planted is where its address comes from.
             let _ = unsafe { &*word }.load(Relaxed);
         }
         self.0.load(at, self.order(order, site), site)

@@ -275,7 +275,7 @@ pub const ONE_SLOT: Model = Model {
 pub const LOSSY: Model = Model {
     capacity: 32,
     slots: 1,
-    preemptions: Some(2),
+    preemptions: Some(1),
     must_see: &["a reader lagged", "a record was received"],
     ..Model::new("a_lossy_reader_counts_exactly_from_where_it_joined", &[1, 0, 1, 0], |world| {
         let mut writer = world.writer();

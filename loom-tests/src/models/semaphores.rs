@@ -24,8 +24,10 @@ pub const NEWCOMER: Model =
     notify::NEWCOMER.with_semaphores("who_falls_asleep_while_another_is_woken_is_woken_by_the_next_record", 2);
 
 /// A sleep times out, and the token comes later.
-pub const TIMED_OUT: Model =
-    notify::TIMED_OUT.with_semaphores("a_record_wakes_a_reader_whose_last_sleep_on_its_semaphore_timed_out", 1);
+pub const TIMED_OUT: Model = Model {
+    preemptions: Some(2),
+    ..notify::TIMED_OUT.with_semaphores("a_record_wakes_a_reader_whose_last_sleep_on_its_semaphore_timed_out", 1)
+};
 
 /// A reader's sleep times out, and it goes away; the other one gets its own token.
 pub const CANCELLED: Model =

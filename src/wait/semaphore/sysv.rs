@@ -88,10 +88,16 @@ impl Set {
     }
 }
 
+#[cfg(not(target_arch = "s390x"))]
+const SEMTIMEDOP: libc::c_long = libc::SYS_semtimedop;
+// The C library's crate lacks it there; the kernel has it since 5.1.
+#[cfg(target_arch = "s390x")]
+const SEMTIMEDOP: libc::c_long = 392;
+
 fn operate(id: c_int, number: u64, change: c_short, flags: c_int, slice: *const timespec) -> Result<(), Errno> {
     let mut operation = libc::sembuf { sem_num: number as c_ushort, sem_op: change, sem_flg: flags as c_short };
     // SAFETY: one operation, and a time or none, which the kernel reads, and which outlive the call.
-    let done = unsafe { libc::syscall(libc::SYS_semtimedop, id, &raw mut operation, 1, slice) };
+    let done = unsafe { libc::syscall(SEMTIMEDOP, id, &raw mut operation, 1, slice) };
     Errno::result(done).map(drop)
 }
 
