@@ -110,6 +110,7 @@
 //! [`layout`](crate::layout).
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod cell;
 mod join;
 mod notify;

@@ -12,14 +12,9 @@
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
 use super::registry::Blocker;
-use super::{Boundary, Registry, Ring, Site, cell, notify};
+use super::{Boundary, Registry, Ring, Site, ahead, cell, notify};
 use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout, RingLayout};
 use crate::memory::{Barrier, Memory, Word};
-
-/// So far ahead of the next record the writer asks for a line to store to. Readers have had it since the last lap, and stores
-/// become visible in order, so one that waits for its line (the zero ahead, most often) delays every commit behind it. (For
-/// the same reason nothing on the fast paths is kept in memory that may be in a register.) At the end of a lap it asks for what lies behind the data area, whatever that is: a hint costs nobody more than a line.
-const PREFETCH_BYTES: u64 = 512;
 
 /// Why a record could not be published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +258,7 @@ impl<M: Memory> Writer<M> {
         // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
         self.ring.memory.store(header, Geometry::data_header(len), Release, Site::Commit);
         self.notify();
-        self.ring.memory.prefetch_for_store(next_header.plus_bytes(PREFETCH_BYTES));
+        ahead::ask(&self.ring.memory, next_header, len);
         sequence
     }
 
@@ -284,7 +279,7 @@ impl<M: Memory> Writer<M> {
             self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
         }
         (self.position, self.at) = (reserved.next, reserved.next_header);
-        self.ring.memory.prefetch_for_store(self.at.plus_bytes(PREFETCH_BYTES));
+        ahead::ask_for_one(&self.ring.memory, self.at);
         let sequence = self.sequence;
         self.sequence += 1;
         Ok(sequence)
@@ -314,7 +309,7 @@ impl<M: Memory> Writer<M> {
                 self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
             }
             (position, count) = (position + size, count + 1);
-            self.ring.memory.prefetch_for_store(at.plus_bytes(size + PREFETCH_BYTES));
+            ahead::ask_for_one(&self.ring.memory, at.plus_bytes(size));
         }
         self.sequence += count as u64;
         self.go_to(position);
