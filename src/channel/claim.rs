@@ -105,7 +105,10 @@ impl<'a> Claim<'a> {
         if self.written < self.len() || self.pending > 0 {
             self.complete();
         }
-        self.writer.core.commit(self.reserved)
+        let len = self.len();
+        let sequence = self.writer.core.commit(self.reserved);
+        self.writer.core.ask_ahead(len);
+        sequence
     }
 
     /// Stores the last bytes, and zeros behind them: no older record shows through.

@@ -258,8 +258,14 @@ impl<M: Memory> Writer<M> {
         // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
         self.ring.memory.store(header, Geometry::data_header(len), Release, Site::Commit);
         self.notify();
-        ahead::ask(&self.ring.memory, next_header, len);
+        ahead::ask_for_one(&self.ring.memory, next_header);
         sequence
+    }
+
+    /// Behind the commit of a record that was filled in place: the next one will be, too.
+    #[inline(always)]
+    pub fn ask_ahead(&self, len: usize) {
+        ahead::ask_for_record(&self.ring.memory, self.at, len);
     }
 
     /// Stores one record of a batch, visible at the next [`flush`](Self::flush) at the latest; answers its sequence number.
