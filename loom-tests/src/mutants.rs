@@ -1,6 +1,8 @@
 //! The table of mutants: what is done wrongly, the pair or rule that it breaks, and the models that hunt it. `tests/mutants.rs` hunts them
 //! with loom, `tests/simulator.rs` by chance.
 
+use std::sync::Once;
+
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::ring::Site;
 
@@ -251,4 +253,17 @@ pub fn successors() -> Vec<Mutant> {
         mutant(Answer { site: EpochLook, value: 0 }, "take-over", &[take_over::REOPENED]),
         mutant(Skip(WakeBump), "take-over", &[take_over::SLEEPING]),
     ]
+}
+
+/// The failures of the hunts, which run in threads without a name, are what the tests are after: no noise.
+pub fn quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().name().is_some() {
+                loud(panic);
+            }
+        }));
+    });
 }

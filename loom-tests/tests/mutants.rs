@@ -5,9 +5,8 @@
 //! here with the reason; together the lists name every site.
 
 use std::collections::BTreeSet;
-use std::sync::Once;
 
-use loom_tests::mutants::{Mutant, all, orders, successors, tokens, wakeups};
+use loom_tests::mutants::{Mutant, all, orders, quiet, successors, tokens, wakeups};
 use loom_tests::weaken::Mutation;
 use shmcast::ring::Site;
 
@@ -81,19 +80,6 @@ fn every_weakened_token_makes_a_model_fail() {
 #[test]
 fn every_step_of_a_take_over_counts() {
     hunt(successors());
-}
-
-/// The failures of the hunts, which run in threads without a name, are what the tests are after: no noise.
-fn quiet() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let loud = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if std::thread::current().name().is_some() {
-                loud(panic);
-            }
-        }));
-    });
 }
 
 fn hunt(mutants: Vec<Mutant>) {

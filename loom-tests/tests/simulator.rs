@@ -3,8 +3,6 @@
 //! A million of them: `cargo run --release -p loom-tests --bin simulate` (`-- --from SEED --seeds N` plays others, or one again);
 //! the mutants with more of them: `... --bin simulate -- --mutants 200000`.
 
-use std::sync::Once;
-
 use loom_tests::mutants;
 use loom_tests::simulator::{Simulator, hunt};
 
@@ -83,7 +81,7 @@ fn a_seed_plays_the_same_schedule_again() {
 /// The table, and so that the test above can fail.
 #[test]
 fn schedules_find_what_is_done_wrongly() {
-    quiet();
+    mutants::quiet();
     let (mut unseen, mut seen) = (Vec::new(), 0);
     let mutants = [mutants::all(), mutants::beyond_loom(), mutants::beyond_both()].concat();
     for mutant in &mutants {
@@ -102,17 +100,4 @@ fn schedules_find_what_is_done_wrongly() {
         println!("not, or seldom: {name} | {reason}");
     }
     assert!(unseen.is_empty(), "not seen: {unseen:?}");
-}
-
-/// The failures of the hunts, which run in threads without a name, are what that test is after: no noise.
-fn quiet() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let loud = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if std::thread::current().name().is_some() {
-                loud(panic);
-            }
-        }));
-    });
 }

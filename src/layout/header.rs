@@ -251,6 +251,7 @@ impl RingLayout {
         for cell in 0..2 {
             memory.store(self.head_cell(cell), start, Relaxed, Site::CellPosition);
         }
+        // Relaxed: likewise.
         memory.store(self.limit(), start, Relaxed, Site::Limit);
         memory.store(self.announced(), start, Relaxed, Site::Announce);
         memory.copy_in(self.schema_text.0, self.geometry.payload.text.as_bytes());

@@ -42,6 +42,7 @@ impl Set {
         if !fits || stat.sem_nsems != self.count {
             return Err(Errno::EACCES);
         }
+        // Relaxed: a number alone; who sees an older one is told by the kernel.
         self.id.store(id, Relaxed);
         Ok(id)
     }

@@ -62,6 +62,8 @@ pub(super) struct Control {
 // processes do.
 unsafe impl Send for Control {}
 
+// Each word has one writer. What it stores with Release, the others load with Acquire: with it comes all that the writer did
+// before. Relaxed: a word that is read only behind such a load of another.
 impl Control {
     /// Maps memory that is shared with the processes that are forked from here on.
     pub(super) fn map() -> io::Result<Control> {
@@ -89,6 +91,7 @@ impl Control {
             line.0.store(0, Release);
         }
         for Progress { entered, left, ended } in progress {
+            // Release: as above.
             [entered, left, ended].into_iter().for_each(|word| word.store(0, Release));
         }
     }
@@ -96,6 +99,7 @@ impl Control {
     /// The sender: opens the next phase, and waits until all receivers are in it.
     pub(super) fn open(&self, receivers: usize, count: u64, last: bool) {
         let phase = self.phase() + 1;
+        // Relaxed: the phase's release shows it. Acquire: who has entered is ready.
         self.words.count.0.store(count | if last { LAST } else { 0 }, Relaxed);
         self.words.phase.0.store(phase, Release);
         wait_until(|| self.words.progress[..receivers].iter().all(|one| one.entered.load(Acquire) == phase));
@@ -125,6 +129,7 @@ impl Control {
     }
 
     pub(super) fn start(&self) -> u64 {
+        // Acquire: pairs with `set_start`.
         self.words.start.0.load(Acquire)
     }
 
