@@ -7,10 +7,10 @@ use shmcast::{Options, Reader, Schema, TypedReader, TypedWriter, Writer};
 /// Calls that are counted. So few that none of the ring's marks is passed: see [`Ring`].
 pub(crate) const CALLS: u64 = 100;
 
-/// For each size: one publish, one claim, one receive into a buffer, one borrowed receive; the same of a value. Lengths are
+/// For each size: one publish, one claim, one receive into a buffer, by a lossless and by a lossy reader, one borrowed receive; the same of a value. Lengths are
 /// known to the compiler.
 macro_rules! calls {
-    ($($size:literal $publish:ident $claim:ident $copy:ident $borrow:ident $publish_value:ident $copy_value:ident)*) => {
+    ($($size:literal $publish:ident $claim:ident $copy:ident $lossy:ident $borrow:ident $publish_value:ident $copy_value:ident)*) => {
         $(
             #[unsafe(no_mangle)]
             #[inline(never)]
@@ -30,6 +30,13 @@ macro_rules! calls {
             #[inline(never)]
             fn $copy(reader: &mut Reader, buffer: &mut [u8; $size]) -> Option<u64> {
                 reader.recv_into(buffer).ok().map(|received| received.sequence)
+            }
+
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            fn $lossy(reader: &mut Reader, buffer: &mut [u8; $size]) -> Option<u64> {
+                // Another function than the one above, also to the linker.
+                reader.recv_into(buffer).ok().map(|received| !received.sequence)
             }
 
             #[unsafe(no_mangle)]
@@ -54,7 +61,7 @@ macro_rules! calls {
         /// The functions' names.
         pub(crate) fn names() -> impl Iterator<Item = &'static str> {
             [
-                $(stringify!($publish)),*, $(stringify!($claim)),*, $(stringify!($copy)),*, $(stringify!($borrow)),*,
+                $(stringify!($publish)),*, $(stringify!($claim)),*, $(stringify!($copy)),*, $(stringify!($lossy)),*, $(stringify!($borrow)),*,
                 $(stringify!($publish_value)),*, $(stringify!($copy_value)),*
             ].into_iter()
         }
@@ -78,7 +85,7 @@ macro_rules! calls {
                     }
                     return if done as u64 == CALLS { Ok(()) } else { Err(format!("{done} calls of {name} worked")) };
                 }
-                let mut ring = Ring::new($size)?;
+                let mut ring = Ring::new($size, name == stringify!($lossy))?;
                 let payload = [7; $size];
                 if name == stringify!($publish) {
                     done = (0..CALLS).filter_map(|_| $publish(&mut ring.writer, black_box(&payload))).count();
@@ -90,6 +97,9 @@ macro_rules! calls {
                     let mut buffer = [0; $size];
                     if name == stringify!($copy) {
                         done = (0..CALLS).filter_map(|_| $copy(&mut ring.reader, black_box(&mut buffer))).count();
+                        assert_eq!(buffer, payload);
+                    } else if name == stringify!($lossy) {
+                        done = (0..CALLS).filter_map(|_| $lossy(&mut ring.reader, black_box(&mut buffer))).count();
                         assert_eq!(buffer, payload);
                     } else if name == stringify!($borrow) {
                         done = (0..CALLS).filter_map(|_| $borrow(&mut ring.reader)).count();
@@ -105,9 +115,9 @@ macro_rules! calls {
 }
 
 calls! {
-    8 publish_8 claim_8 copy_8 borrow_8 publish_value_8 copy_value_8
-    64 publish_64 claim_64 copy_64 borrow_64 publish_value_64 copy_value_64
-    1024 publish_1024 claim_1024 copy_1024 borrow_1024 publish_value_1024 copy_value_1024
+    8 publish_8 claim_8 copy_8 copy_lossy_8 borrow_8 publish_value_8 copy_value_8
+    64 publish_64 claim_64 copy_64 copy_lossy_64 borrow_64 publish_value_64 copy_value_64
+    1024 publish_1024 claim_1024 copy_1024 copy_lossy_1024 borrow_1024 publish_value_1024 copy_value_1024
 }
 
 /// The options of a ring in which the next [`CALLS`] records are nothing but fast path: the slow path is next taken after half
@@ -126,9 +136,9 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(size: usize) -> Result<Ring, String> {
+    fn new(size: usize, lossy: bool) -> Result<Ring, String> {
         let mut writer = options().create_heap().map_err(text)?;
-        let mut reader = writer.subscriber().reader().map_err(text)?;
+        let mut reader = options().lossy(lossy).join(&writer.subscriber()).map_err(text)?;
         // The slow path of the first record; two, so that the reader knows the usual length and does not run dry.
         let payload = vec![1; size];
         for _ in 0..2 {

@@ -372,9 +372,11 @@ impl<M: Memory> Reader<M> {
         self.go_to(next);
         if self.peeks {
             self.peek();
-        } else {
-            self.header = 0;
-            self.peeks = self.lossless;
+            return;
+        }
+        self.header = 0;
+        if self.lossless {
+            self.peeks = true;
             self.settle_cursor();
         }
     }
