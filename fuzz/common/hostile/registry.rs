@@ -100,7 +100,8 @@ impl Writing<'_> {
             return;
         }
         let slots = self.bench.geometry().reader_slots;
-        for attempt in 0.. {
+        let (mut evicted, mut called) = (0, 0);
+        loop {
             self.bench.allow();
             let sequence = self.writer.sequence();
             match self.writer.try_publish(&pattern::payload(sequence, 0)) {
@@ -109,11 +110,17 @@ impl Writing<'_> {
                     break;
                 }
                 Err(Refused::Full) => {
-                    assert!(attempt <= slots, "held for ever");
+                    evicted += 1;
+                    assert!(evicted <= slots, "held for ever");
                     let blocker = self.writer.blocker().expect("somebody holds it");
                     self.writer.pass_over(blocker);
                 }
-                Err(Refused::RollCall) => self.writer.roll_called(),
+                // Here, and behind a pad.
+                Err(Refused::RollCall) => {
+                    called += 1;
+                    assert!(called <= 2, "called for ever");
+                    self.writer.roll_called();
+                }
                 Err(refused) => panic!("{refused:?}"),
             }
         }
