@@ -13,9 +13,10 @@ type Cell = core::sync::atomic::AtomicU64;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-/// From this size on, a copy out goes in pieces of 16 bytes: whoever reads it next in such pieces then gets them from the
-/// store buffer, which cannot join two stores of 8. For the same reason a small copy in, whose source was
-/// probably written just before, goes word by word.
+/// From this size on, a copy goes in pieces of 16 bytes. Out: whoever reads it next in such pieces then gets them from the store
+/// buffer, which cannot join two stores of 8. In: a writer waits for the lines that it stores into, and has room for so many
+/// stores meanwhile, whatever their size. There each piece is joined of two loads, for its source was probably written just
+/// before, in words.
 const PIECE_BYTES: usize = 16;
 /// From this size on, a vector loop.
 const VECTOR_BYTES: usize = 128;
@@ -59,6 +60,9 @@ pub(super) unsafe fn words_in(to: *mut u64, from: *const u8, len: usize) {
     if len >= VECTOR_BYTES {
         // SAFETY: the caller's contract; one side is private, the other shared words.
         done = unsafe { bulk(to.cast(), from, len) };
+    } else if len >= PIECE_BYTES {
+        // SAFETY: likewise.
+        done = unsafe { pairs(to, from, len) };
     }
     let word = for_words!(word in done / 8, len / 8, {
         // SAFETY: `word` is one of the whole words within `len` bytes, by the caller's contract.
@@ -107,6 +111,64 @@ pub(super) unsafe fn words_out(from: *mut u64, to: *mut u8, len: usize) {
             unsafe { to.wrapping_add(at).write(byte) };
         }
     }
+}
+
+/// Copies as many of `len` bytes, fewer than [`VECTOR_BYTES`], into shared words as are whole pieces; what the compiler still has
+/// in registers goes there from them.
+///
+/// # Safety
+/// As for [`bulk`].
+#[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
+#[inline(always)]
+unsafe fn pairs(to: *mut u64, from: *const u8, len: usize) -> usize {
+    use core::arch::x86_64::_mm_cvtsi64_si128;
+
+    /// Copies pieces at these offsets from what is done, and counts them as done.
+    macro_rules! pairs_at {
+        ($done:ident: $($offset:literal)*) => {
+            $(
+                let at = $done + $offset;
+                // SAFETY: `at` and the 16 bytes behind it lie within `len`.
+                let first = unsafe { from.wrapping_add(at).cast::<i64>().read_unaligned() };
+                // SAFETY: likewise.
+                let second = unsafe { from.wrapping_add(at + 8).cast::<i64>().read_unaligned() };
+                // SAFETY: SSE2 is part of x86-64.
+                let (first, second) = unsafe { (_mm_cvtsi64_si128(first), _mm_cvtsi64_si128(second)) };
+                // SAFETY: stores 16 bytes within `len`. What it refines: one relaxed store of each of two aligned words.
+                unsafe {
+                    core::arch::asm!(
+                        "punpcklqdq {first}, {second}",
+                        concat!("movups [{to} + ", $offset, "], {first}"),
+                        to = in(reg) to.wrapping_byte_add($done),
+                        first = inout(xmm_reg) first => _, second = in(xmm_reg) second,
+                        options(nostack, preserves_flags)
+                    );
+                }
+            )*
+            $done += [$($offset),*].len() * 16;
+        };
+    }
+    let mut done = 0;
+    if len >= 64 {
+        pairs_at!(done: 0 16 32 48);
+    }
+    if len - done >= 32 {
+        pairs_at!(done: 0 16);
+    }
+    if len - done >= 16 {
+        pairs_at!(done: 0);
+    }
+    done
+}
+
+/// As below.
+///
+/// # Safety
+/// None is needed: it copies nothing.
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable)))))]
+#[inline(always)]
+unsafe fn pairs(_: *mut u64, _: *const u8, _: usize) -> usize {
+    0
 }
 
 /// Copies as many of `len` bytes, fewer than [`VECTOR_BYTES`], as are whole pieces.

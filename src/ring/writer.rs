@@ -88,12 +88,10 @@ struct Staged {
     header: u64,
 }
 
-/// The one writer of a ring.
+/// The one writer of a ring. What every record changes is in one cache line: it waits between the ring's own.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Writer<M> {
-    pub(super) ring: Ring<M>,
-    pub(super) registry: Registry<M>,
-    pub(super) barrier: Barrier,
     /// Where the next record goes.
     position: u64,
     /// The word there.
@@ -103,6 +101,9 @@ pub struct Writer<M> {
     /// The next record may reach up to here without a look at anything: a word less than up to `limit`, and less than up
     /// to the end of the lap, so that the zero ahead has a place.
     clear_to: u64,
+    pub(super) ring: Ring<M>,
+    pub(super) registry: Registry<M>,
+    pub(super) barrier: Barrier,
     announced: u64,
     limit: u64,
     /// The head cell that is written next, and the position in the one that was written last.
