@@ -225,7 +225,7 @@ impl RingLayout {
         let known = words[OPTIONS] & !(MAY_EVICT | NO_WAKE) == 0;
         check.rule(known, "options", OPTIONS, "0 to 3: no other option is known")?;
         let raw = payload.alignment == 0;
-        check.rule(!raw || words[SCHEMA_LOW] == 0, "schema_low", SCHEMA_LOW, "0 for raw bytes")?;
+        check.rule(raw == (words[SCHEMA_LOW] == 0), "schema_low", SCHEMA_LOW, "0 for raw bytes, and else not")?;
         check.rule(!raw || words[SCHEMA_HIGH] == 0, "schema_high", SCHEMA_HIGH, "0 for raw bytes")?;
         let unnamed = |at: usize| check.rule(!raw || words[at] == 0, "payload_name", at, "empty for raw bytes");
         (PAYLOAD_NAME..PAYLOAD_NAME + name.len()).try_for_each(unnamed)?;

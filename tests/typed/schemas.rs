@@ -183,6 +183,7 @@ fn a_damaged_description_of_the_type_is_refused_by_name() {
     let _writer = smallest().typed::<Tick>().create_file(&path).expect("a small ring");
     let file = std::fs::File::options().read(true).write(true).open(&path).expect("the ring");
     let rows = [
+        (12, 0, "schema_low"),
         (12, 1, "checksum"),
         (14, 25, "payload_size"),
         (14, 1 << 40, "payload_size"),

@@ -63,6 +63,7 @@ fn check_open_error(error: &OpenError) {
         | OpenError::SequenceNotYet { .. }
         | OpenError::Busy
         | OpenError::Corrupt { .. } => assert!(error.to_string().len() > 20),
+        OpenError::WrongType { expected, found, .. } => assert_ne!(expected, found, "it names the difference"),
         error => panic!("{error}"),
     }
 }

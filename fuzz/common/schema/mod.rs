@@ -278,7 +278,9 @@ impl Bytes {
         let fields =
             [0, 1, 2, 4, 8].contains(&alignment) && size <= MAX_PAYLOAD && size.is_multiple_of(alignment.max(1));
         let nothing = size == 0 && lines == 0 && !named && self.words[SCHEMA_LOW] | self.words[SCHEMA_HIGH] == 0;
-        Some(fields && (!raw || nothing) && lines <= 32 && self.words[CHECKSUM] == self.checksum())
+        let typed = self.words[SCHEMA_LOW] != 0;
+        let kind = if raw { nothing } else { typed };
+        Some(fields && kind && lines <= 32 && self.words[CHECKSUM] == self.checksum())
     }
 
     fn text(&self) -> Vec<u8> {
