@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use shmcast::baseline::{ReceiveError, Receiver, Sender};
+use shmcast::baseline::{ReceiveError, Receiver, SendError, Sender};
 use shmcast::{Options, WaitStrategy};
 
 use super::control::{Control, cpu, now};
@@ -103,7 +103,12 @@ impl Task {
         if !self.lossless {
             self.control.say_sent();
             while !self.control.all_left(self.receivers) {
-                sent(sender, buffer, END)?;
+                match sender.send(buffer.fill(END)) {
+                    // The last of them left behind that look, and is gone.
+                    Err(SendError::PeerGone) if self.control.all_left(self.receivers) => break,
+                    Err(error) => return Err(Trouble::Failed(format!("the end: {error}"))),
+                    Ok(()) => {}
+                }
                 std::thread::sleep(AGAIN);
             }
         }
