@@ -7,8 +7,8 @@ use shmcast::{Options, Reader, Schema, TypedReader, TypedWriter, Writer};
 /// Calls that are counted. So few that none of the ring's marks is passed: see [`Ring`].
 pub(crate) const CALLS: u64 = 100;
 
-/// For each size: one publish, one claim, one receive into a buffer, by a lossless and by a lossy reader, one borrowed receive; the same of a value. Lengths are
-/// known to the compiler.
+/// For each size: one publish, one claim, one receive into a buffer, by a lossless and by a lossy reader, one borrowed
+/// receive; a publish and a receive of a value. Lengths are known to the compiler.
 macro_rules! calls {
     ($($size:literal $publish:ident $claim:ident $copy:ident $lossy:ident $borrow:ident $publish_value:ident $copy_value:ident)*) => {
         $(

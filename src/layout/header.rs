@@ -246,6 +246,7 @@ impl RingLayout {
         for block in 0..self.geometry.blocks {
             memory.store(self.checkpoints.plus(block as usize * 2), CELL_OPEN, Relaxed, Site::CellPosition);
         }
+        // Relaxed: likewise.
         memory.store(self.checkpoint_at(start), start, Relaxed, Site::CellPosition);
         // Relaxed, too, like everything before the magic word.
         for cell in 0..2 {

@@ -49,6 +49,24 @@ macro_rules! for_words {
     };
 }
 
+/// As many of `$len` bytes, fewer than [`VECTOR_BYTES`], as are whole pieces, by a macro for some of them; how many bytes that is.
+#[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
+macro_rules! in_pieces {
+    ($len:expr, $copy:ident) => {{
+        let mut done = 0;
+        if $len >= 64 {
+            $copy!(done: 0 16 32 48);
+        }
+        if $len - done >= 32 {
+            $copy!(done: 0 16);
+        }
+        if $len - done >= 16 {
+            $copy!(done: 0);
+        }
+        done
+    }};
+}
+
 /// Copies `len` bytes into shared words; the rest of the last word becomes zero.
 ///
 /// # Safety
@@ -67,7 +85,7 @@ pub(super) unsafe fn words_in(to: *mut u64, from: *const u8, len: usize) {
     let word = for_words!(word in done / 8, len / 8, {
         // SAFETY: `word` is one of the whole words within `len` bytes, by the caller's contract.
         let value = unsafe { from.wrapping_add(word * 8).cast::<u64>().read_unaligned() };
-        // SAFETY: likewise on the shared side.
+        // Relaxed: the commit behind it orders it. SAFETY: likewise on the shared side.
         unsafe { Cell::from_ptr(to.wrapping_add(word)) }.store(value, Relaxed);
     });
     if word * 8 < len {
@@ -76,7 +94,7 @@ pub(super) unsafe fn words_in(to: *mut u64, from: *const u8, len: usize) {
             // SAFETY: `at` is less than `len`.
             *byte = unsafe { from.wrapping_add(at).read() };
         }
-        // SAFETY: the word of the last bytes is one of the caller's.
+        // Relaxed: likewise. SAFETY: the word of the last bytes is one of the caller's.
         unsafe { Cell::from_ptr(to.wrapping_add(word)) }.store(u64::from_ne_bytes(last), Relaxed);
     }
 }
@@ -98,13 +116,14 @@ pub(super) unsafe fn words_out(from: *mut u64, to: *mut u8, len: usize) {
         }
     }
     let word = for_words!(word in done / 8, len / 8, {
-        // SAFETY: `word` is one of the whole words within `len` bytes, by the caller's contract.
+        // Relaxed: the reader's fence behind it orders it. SAFETY: `word` is one of the whole words within `len` bytes, by the caller's
+        // contract.
         let value = unsafe { Cell::from_ptr(from.wrapping_add(word)) }.load(Relaxed);
         // SAFETY: likewise on the private side.
         unsafe { to.wrapping_add(word * 8).cast::<u64>().write_unaligned(value) };
     });
     if word * 8 < len {
-        // SAFETY: the word of the last bytes is one of the caller's.
+        // Relaxed: likewise. SAFETY: the word of the last bytes is one of the caller's.
         let last = unsafe { Cell::from_ptr(from.wrapping_add(word)) }.load(Relaxed).to_ne_bytes();
         for (byte, at) in last.into_iter().zip(word * 8..len) {
             // SAFETY: `at` is less than `len`.
@@ -148,17 +167,7 @@ unsafe fn pairs(to: *mut u64, from: *const u8, len: usize) -> usize {
             $done += [$($offset),*].len() * 16;
         };
     }
-    let mut done = 0;
-    if len >= 64 {
-        pairs_at!(done: 0 16 32 48);
-    }
-    if len - done >= 32 {
-        pairs_at!(done: 0 16);
-    }
-    if len - done >= 16 {
-        pairs_at!(done: 0);
-    }
-    done
+    in_pieces!(len, pairs_at)
 }
 
 /// As below.
@@ -193,17 +202,7 @@ unsafe fn pieces(to: *mut u8, from: *const u8, len: usize) -> usize {
             $done += [$($offset),*].len() * 16;
         };
     }
-    let mut done = 0;
-    if len >= 64 {
-        pieces_at!(done: 0 16 32 48);
-    }
-    if len - done >= 32 {
-        pieces_at!(done: 0 16);
-    }
-    if len - done >= 16 {
-        pieces_at!(done: 0);
-    }
-    done
+    in_pieces!(len, pieces_at)
 }
 
 /// Copies the whole words of many bytes out, if that goes well from here to there; says how many bytes it copied.

@@ -4,7 +4,8 @@ use crate::memory::{Memory, Word};
 
 /// So far ahead of the next record the writer asks for a line to store to. Readers have had it since the last lap, and stores
 /// become visible in order, so one that waits for its line (the zero ahead, most often) delays every commit behind it. (For
-/// the same reason nothing on the fast paths is kept in memory that may be in a register.) At the end of a lap it asks for what lies behind the data area, whatever that is: a hint costs nobody more than a line.
+/// the same reason nothing on the fast paths is kept in memory that may be in a register.) At the end of a lap it asks for what lies behind the data area,
+/// whatever that is: a hint costs nobody more than a line.
 const PREFETCH_BYTES: u64 = 512;
 /// From this size on a claim's commit asks for so many bytes of the next one, line by line: a sixth off the round trip of 1 KiB.
 const LARGE_BYTES: usize = 1024;

@@ -88,6 +88,7 @@ impl Control {
     pub(super) fn reset(&self) {
         let Words { phase, count, start, sent, progress } = self.words;
         for line in [phase, count, start, sent] {
+            // Release: the processes of the next task, which are forked behind it, see no older value.
             line.0.store(0, Release);
         }
         for Progress { entered, left, ended } in progress {
@@ -107,24 +108,28 @@ impl Control {
 
     /// The sender: everything of this phase is sent.
     pub(super) fn say_sent(&self) {
+        // Release: pairs with `is_sent`'s load.
         self.words.sent.0.store(self.phase(), Release);
     }
 
     /// The sender: are all receivers through?
     pub(super) fn all_left(&self, receivers: usize) -> bool {
         let phase = self.phase();
+        // Acquire: pairs with `leave`; when the receiver ended.
         self.words.progress[..receivers].iter().all(|one| one.left.load(Acquire) == phase)
     }
 
     /// The sender: waits for that; answers when the last receiver was through.
     pub(super) fn close(&self, receivers: usize) -> u64 {
         wait_until(|| self.all_left(receivers));
+        // Relaxed: behind the acquire that saw it leave.
         let ends = self.words.progress[..receivers].iter().map(|one| one.ended.load(Relaxed));
         ends.max().unwrap_or_default()
     }
 
     /// The sender: when the first record is meant to be sent.
     pub(super) fn set_start(&self, start: u64) {
+        // Release: pairs with `start`.
         self.words.start.0.store(start, Release);
     }
 
@@ -135,31 +140,38 @@ impl Control {
 
     /// A receiver: waits for the phase behind `phase`; answers how many records come, and whether it is the last one.
     pub(super) fn next(&self, phase: u64) -> (u64, bool) {
+        // Acquire: pairs with `open`; the count.
         wait_until(|| self.words.phase.0.load(Acquire) > phase);
+        // Relaxed: behind that acquire.
         let count = self.words.count.0.load(Relaxed);
         (count & !LAST, count & LAST != 0)
     }
 
     /// A receiver: is about to receive.
     pub(super) fn enter(&self, receiver: usize) {
+        // Release: pairs with `open`; this receiver is ready.
         self.words.progress[receiver].entered.store(self.phase(), Release);
     }
 
     /// A receiver: has everything, since then.
     pub(super) fn leave(&self, receiver: usize, ended: u64) {
         let Progress { left, ended: word, .. } = &self.words.progress[receiver];
+        // Relaxed: shown by the release behind it.
         word.store(ended, Relaxed);
+        // Release: pairs with `all_left`; when it ended.
         left.store(self.phase(), Release);
     }
 
     /// A receiver: has everything of this phase been sent?
     #[inline]
     pub(super) fn is_sent(&self) -> bool {
+        // Acquire: pairs with `say_sent`; all of the phase is sent.
         self.words.sent.0.load(Acquire) == self.phase()
     }
 
     /// The phase that is open: it changes only when all receivers are through.
     fn phase(&self) -> u64 {
+        // Acquire: pairs with `open`.
         self.words.phase.0.load(Acquire)
     }
 }
