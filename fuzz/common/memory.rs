@@ -209,6 +209,8 @@ impl Guarded {
 }
 
 impl Memory for Guarded {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, _: Ordering, _: Site) -> u64 {
         self.answer(self.cell(at).get())
     }

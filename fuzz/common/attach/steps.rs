@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use shmcast::layout::{Geometry, MAX_POSITION, RegistryLayout, RingLayout};
-use shmcast::memory::Memory;
 use shmcast::ring::{JoinError, Reader, Refused, Registry, Ring, Start, Stop};
 
 use super::script::{Script, Step};
@@ -108,7 +107,7 @@ impl Bench {
                     let mut gone = self.readers.swap_remove(index);
                     gone.reader.leave();
                     assert!(!gone.reader.is_counted());
-                    let stop = gone.reader.read(|_, _, _| ()).err();
+                    let stop = gone.reader.read(|_| ()).err();
                     assert!(stop.is_some_and(|stop| stop == gone.end.unwrap_or(Stop::Closed)), "{stop:?}");
                 }
             }
@@ -215,13 +214,14 @@ impl Bench {
             }
             assert!(at.reader.position() == position, "a look moves nothing");
         }
-        let answer = at.reader.read(|memory, payload, len| {
+        let answer = at.reader.read(|payload| {
+            let (memory, word, len) = (payload.words.0, payload.words.1, payload.len);
             assert!(len as u64 <= geometry.max_payload(), "a record of {len} bytes");
-            assert!(payload.0 > 0 && len.div_ceil(8) <= memory.len() - payload.0, "at {payload:?}");
+            assert!(word.0 > 0 && len.div_ceil(8) <= memory.len() - word.0, "at {payload:?}");
             // The data area is the last region of this version.
-            assert!(len == 0 || payload.0 > data, "at {payload:?}, before the data area");
+            assert!(len == 0 || word.0 > data, "at {payload:?}, before the data area");
             let mut bytes = vec![0; len];
-            memory.copy_out(payload, &mut bytes);
+            payload.copy_out(&mut bytes);
             bytes
         });
         assert!(at.reader.position() >= position || self.damage, "positions only grow");

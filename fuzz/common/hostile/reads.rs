@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use shmcast::layout::MAX_POSITION;
-use shmcast::memory::{Memory, Word};
-use shmcast::ring::{JoinError, Reader, Refused, Start, Stop, Writer};
+use shmcast::ring::{JoinError, Payload, Reader, Refused, Start, Stop, Writer};
 
 use super::script::{Call, Kind, Reads};
 use super::{Bench, MOST_CALLS, MOST_STROKES, strike};
@@ -95,13 +94,14 @@ impl Reading<'_> {
     }
 
     /// What a copy finds lies within the data area, and is no longer than a record can be.
-    fn copy(bench: &Bench) -> impl FnMut(&Guarded, Word, usize) -> Vec<u8> {
+    fn copy(bench: &Bench) -> impl FnMut(Payload<'_, Guarded>) -> Vec<u8> {
         let (most, first) = (bench.geometry().max_payload() as usize, bench.layouts.0.data().word(0).0);
         let end = first + (bench.geometry().capacity / 8) as usize;
-        move |memory, at, len| {
+        move |payload| {
+            let (at, len) = (payload.words.1, payload.len);
             assert!(len <= most && at.0 > first && at.0 + len.div_ceil(8) <= end, "{len} bytes at {at:?}");
             let mut bytes = vec![0; len];
-            memory.copy_out(at, &mut bytes);
+            payload.copy_out(&mut bytes);
             bytes
         }
     }
@@ -162,7 +162,8 @@ impl Reading<'_> {
                 }
             }
             Call::Exact { len } => {
-                let len = usize::from(len) % (self.bench.geometry().max_payload() as usize + 1);
+                // Also longer ones than a record can have.
+                let len = usize::from(len) % (self.bench.geometry().max_payload() as usize + 64);
                 let mut copy = Self::copy(self.bench);
                 if let Some(read) = self.under_fire(|reader| reader.look_exact(len, &mut copy)) {
                     assert!(self.poison.is_none() && read.len == len);
@@ -171,11 +172,12 @@ impl Reading<'_> {
                 }
             }
             Call::Run { len, most } => {
-                let len = usize::from(len) % (self.bench.geometry().max_payload() as usize + 1);
+                // Also longer ones than a record can have.
+                let len = usize::from(len) % (self.bench.geometry().max_payload() as usize + 64);
                 let mut copy = Self::copy(self.bench);
                 let run = self.under_fire(|reader| {
-                    reader.look_run(len, usize::from(most), &mut |memory: &Guarded, at, len| {
-                        copy(memory, at, len);
+                    reader.look_run(len, usize::from(most), &mut |payload: Payload<'_, Guarded>| {
+                        copy(payload);
                         true
                     })
                 });

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use shmcast::memory::Memory;
 use shmcast::ring::{JoinError, Reader, Refused, Start, Stop, Writer};
 
 use super::script::{Deed, Registry};
@@ -136,9 +135,9 @@ impl Writing<'_> {
         let lossless = at.reader.is_lossless();
         self.bench.allow();
         self.bench.registry.arm(true);
-        let answer = at.reader.read(|memory, at, len| {
-            let mut bytes = vec![0; len];
-            memory.copy_out(at, &mut bytes);
+        let answer = at.reader.read(|payload| {
+            let mut bytes = vec![0; payload.len];
+            payload.copy_out(&mut bytes);
             bytes
         });
         match answer {
@@ -200,7 +199,7 @@ impl Writing<'_> {
                 let claimed = self.under_fire(|writer| {
                     writer.reserve(len).map(|mut reserved| {
                         writer.truncate(&mut reserved, shorter);
-                        writer.memory().copy_in(reserved.payload(), &payload);
+                        writer.fill(&reserved, &payload);
                         if commit { Some(writer.commit(reserved)) } else { None }
                     })
                 });
