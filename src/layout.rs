@@ -298,8 +298,6 @@ impl PayloadType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataArea {
     first: Word,
-    /// Behind the last one.
-    end: Word,
     mask: u64,
     alignment: u64,
     max_payload: u64,
@@ -308,8 +306,13 @@ pub struct DataArea {
 impl DataArea {
     pub(super) const fn new(first: Word, geometry: &Geometry) -> DataArea {
         let (mask, alignment, max_payload) = (geometry.capacity - 1, geometry.alignment, geometry.max_payload());
-        let end = first.plus((geometry.capacity / WORD_BYTES) as usize);
-        DataArea { first, end, mask, alignment, max_payload }
+        DataArea { first, mask, alignment, max_payload }
+    }
+
+    /// Its first word.
+    #[must_use]
+    pub const fn first(self) -> Word {
+        self.first
     }
 
     /// The word at a position.
@@ -340,12 +343,12 @@ impl DataArea {
         (RECORD_HEADER_BYTES + len as u64 + self.alignment - 1) & !(self.alignment - 1)
     }
 
-    /// The last word that a record of this size may begin at.
+    /// The last place, in bytes from the first word on, that a record of this size may begin at. No record is longer than the area.
     #[inline(always)]
     #[must_use]
-    pub const fn last_word_for(self, size: u64) -> Word {
-        // Saturating: the place of what fits nowhere is word 0, which is none of the data area.
-        Word(self.end.0.saturating_sub((size / WORD_BYTES) as usize))
+    pub const fn last_place_for(self, size: u64) -> u64 {
+        debug_assert!(size <= self.capacity());
+        self.capacity() - size
     }
 
     /// Bytes from a position to the end of the data area.

@@ -7,6 +7,8 @@
 //!  (protocol)               ├──  LoomMemory    a vector of loom atomics            (loom-tests)
 //!                           └──  Count, Weaken decorators around any of the others (loom-tests)
 //! ```
+//! What every record takes goes by an *area* of it ([`ReadArea`], [`WriteArea`]): the same words and the same accesses, found to
+//! lie within the segment once.
 //!
 //! Shared memory is an array of 64-bit words and nothing else. There is one access width, because an atomic access
 //! that races with one of another width has no defined meaning; and no reference to shared bytes is ever formed
@@ -31,9 +33,11 @@ use crate::wait::semaphore::{Semaphores, posix};
 #[allow(clippy::disallowed_types)]
 type Cell = core::sync::atomic::AtomicU64;
 
+mod area;
 mod copy;
 mod value;
 
+pub use area::{ByWord, MappedArea, MappedRoom, MappedRoomView, MappedView, ReadArea, ReadView, WriteArea, WriteView};
 pub(crate) use value::checked;
 
 /// The index of a 64-bit word within one segment.
@@ -80,6 +84,19 @@ pub enum Barrier {
 /// All methods are safe for any argument: a word outside of the segment, or a write to memory that is mapped
 /// read-only, is a bug of this crate (`debug_assert`), reads 0 and writes nothing.
 pub trait Memory {
+    /// A part that is loaded from; [`ByWord`] but for real memory.
+    type ReadArea: ReadArea + fmt::Debug;
+
+    /// A part that is stored to; [`ByWord`] but for real memory.
+    type WriteArea: WriteArea + fmt::Debug;
+
+    /// `bytes` of the segment, a power of two and 8 at least, from a word on. An area that does not lie within the segment is a bug
+    /// of this crate, and then none of it.
+    fn read_area(&self, first: Word, bytes: u64) -> Self::ReadArea;
+
+    /// As [`read_area`](Self::read_area), of a segment that may be written.
+    fn write_area(&self, first: Word, bytes: u64) -> Self::WriteArea;
+
     /// Loads a word. One L1 hit, unless another core wrote the line.
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64;
 
@@ -264,6 +281,17 @@ impl Mapped {
 }
 
 impl Memory for Mapped {
+    type ReadArea = MappedArea;
+    type WriteArea = MappedRoom;
+
+    fn read_area(&self, first: Word, bytes: u64) -> MappedArea {
+        self.readable_area(first, bytes)
+    }
+
+    fn write_area(&self, first: Word, bytes: u64) -> MappedRoom {
+        self.writable_area(first, bytes)
+    }
+
     #[inline(always)]
     fn load(&self, at: Word, order: Ordering, _: Site) -> u64 {
         // In read-only mappings the language guarantees only relaxed loads, so an acquire load is one followed by
@@ -348,12 +376,9 @@ impl Memory for Mapped {
         unsafe { bytes.set_len(start + len) };
     }
 
-    #[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
     #[inline(always)]
     fn prefetch_for_store(&self, at: Word) {
-        let address = self.base.as_ptr().wrapping_add(at.0);
-        // SAFETY: a hint; it never faults, whatever the address, and changes no memory.
-        unsafe { core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly)) };
+        prefetch_for_store(self.base.as_ptr().wrapping_add(at.0));
     }
 
     #[inline]
@@ -407,6 +432,19 @@ impl Memory for Mapped {
             (Semaphores::Sysv(set), _) => set.post(semaphore.number),
         }
     }
+}
+
+/// Asks for the line of an address.
+#[inline(always)]
+#[allow(clippy::not_unsafe_ptr_arg_deref)] // Nothing is dereferenced.
+fn prefetch_for_store(address: *const u64) {
+    #[cfg(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable))))]
+    // SAFETY: a hint; it never faults, whatever the address, and changes no memory.
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(miri, fuzzing, shmcast_portable)))))]
+    let _ = address;
 }
 
 /// Out of line: the fast paths of processes that can be interrupted by `membarrier`, nearly all of them, stay free of fences.

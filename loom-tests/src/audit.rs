@@ -4,7 +4,7 @@
 
 use shmcast::layout::Geometry;
 use shmcast::memory::Memory;
-use shmcast::ring::{Reader, Stop};
+use shmcast::ring::{Payload, Reader, Stop};
 
 /// The records that a model publishes: how many payload words record `n` has.
 #[derive(Clone, Debug)]
@@ -102,10 +102,10 @@ impl Audit {
     /// If what was received is not the next record, whole.
     pub fn step<M: Memory>(&mut self, reader: &mut Reader<M>) -> Result<(), Stop> {
         let mut copies = 0;
-        let result = reader.read(|memory, payload, len| {
+        let result = reader.read(|payload| {
             copies += 1;
-            let mut bytes = vec![0; len];
-            memory.copy_out(payload, &mut bytes);
+            let mut bytes = vec![0; payload.len];
+            payload.copy_out(&mut bytes);
             bytes
         });
         match result {
@@ -148,9 +148,9 @@ impl Audit {
     /// If what was received are not the next records, whole.
     pub fn run<M: Memory>(&mut self, reader: &mut Reader<M>, most: usize) -> usize {
         let (len, mut run) = (self.plan.payload(self.next).len(), Vec::new());
-        let found = reader.look_run(len, most, &mut |memory: &M, payload, len| {
+        let found = reader.look_run(len, most, &mut |payload: Payload<'_, M>| {
             let mut bytes = vec![0; len];
-            memory.copy_out(payload, &mut bytes);
+            payload.copy_out(&mut bytes);
             run.push(bytes);
             true
         });

@@ -69,7 +69,9 @@ impl<M: Memory> Count<M> {
     }
 }
 
-impl<M: Memory> Memory for Count<M> {
+impl<M: Memory + Clone> Memory for Count<M> {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
         self.note(|n| if order == Acquire { &mut n.acquire_loads } else { &mut n.loads }, 1);
         self.inner.load(at, order, site)

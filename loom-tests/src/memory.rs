@@ -171,6 +171,8 @@ impl fmt::Debug for LoomMemory {
 }
 
 impl Memory for LoomMemory {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, _: Site) -> u64 {
         match &self.0.words[at.0] {
             Cellular::Constant(cell) => cell.get(),
@@ -303,6 +305,8 @@ impl Plain {
 }
 
 impl Memory for Plain {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, _: Ordering, _: Site) -> u64 {
         self.0[at.0].get()
     }

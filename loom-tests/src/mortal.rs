@@ -61,7 +61,9 @@ impl<M> Mortal<M> {
     }
 }
 
-impl<M: Memory> Memory for Mortal<M> {
+impl<M: Memory + Clone> Memory for Mortal<M> {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
         if self.life.is_over() { 0 } else { self.inner.load(at, order, site) }
     }

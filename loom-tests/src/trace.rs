@@ -65,7 +65,9 @@ impl<M> Trace<M> {
     }
 }
 
-impl<M: Memory> Memory for Trace<M> {
+impl<M: Memory + Clone> Memory for Trace<M> {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
         self.book.note(Access::Load(self.segment, at, order));
         self.inner.load(at, order, site)

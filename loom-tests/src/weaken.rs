@@ -209,6 +209,8 @@ impl<M: Memory + Clone> Weaken<M> {
 }
 
 impl<M: Memory + Clone> Memory for Weaken<M> {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
         let mut word = at;
         for mutation in self.mutations.iter() {

@@ -4,6 +4,8 @@
 //! A publish of `n` payload words is `n` + 2 stores and 1 load; a receive is 1 + `n` + 1 loads and a fence; whatever the
 //! number of readers that are present.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use loom_tests::count::{Accesses, Count};
 use loom_tests::memory::Plain;
 use loom_tests::weaken::{Mutation, Weaken};
@@ -79,7 +81,7 @@ impl World {
 
 fn receive(reader: &mut Reader<Books>) -> Result<usize, Stop> {
     let mut bytes = [0; 8 * 128];
-    let read = reader.read(|memory, payload, len| memory.copy_out(payload, &mut bytes[..len]))?;
+    let read = reader.read(|payload| payload.copy_out(&mut bytes[..payload.len]))?;
     reader.release(read.next());
     Ok(read.len)
 }
@@ -269,6 +271,22 @@ fn a_semaphore_is_posted_for_each_sleeper_and_for_nobody_else() {
     }
 }
 
+/// The writer before may have cleared every flag, and died before it woke: no flag is left to go by.
+#[test]
+fn a_successor_wakes_all_readers_whatever_the_flags_say() {
+    for (means, wakes) in [(Wakeup::Futex, (1, 0)), (Wakeup::PosixSemaphore, (0, 5))] {
+        let world = World::with(Waking { means, ..Waking::default() });
+        let _dead = world.writer();
+        let _readers: Vec<_> = (0..5).map(|_| world.lossy()).collect();
+        let wake = |world: &World| world.ring_books.load(world.ring.layout().wake(), Relaxed, Site::WakeLook);
+        let (before, _) = (wake(&world), world.take());
+        Writer::take_over(world.ring.clone(), world.registry.clone(), false).expect("a ring as a writer left it");
+        let (ring, registry) = world.take();
+        assert_eq!((ring.wakes, registry.wakes), wakes, "{means:?}");
+        assert_ne!(wake(&world), before, "{means:?}: who has not slept yet need not");
+    }
+}
+
 /// The most tokens that a reader's semaphore and the writer's have at any time, when every sleep ends before it begins.
 fn most_tokens(mutations: &[Mutation]) -> [u64; 2] {
     let waking = Waking { means: Wakeup::PosixSemaphore, ..Waking::default() };
@@ -304,7 +322,7 @@ fn most_tokens(mutations: &[Mutation]) -> [u64; 2] {
         // There is room; the next one is posted for.
         assert!(writer.park(std::time::Duration::ZERO, |_| true));
         for _ in 0..2 {
-            let next = reader.read(|_, _, _| ()).expect("a record").next();
+            let next = reader.read(|_| ()).expect("a record").next();
             reader.release(next);
         }
         let tokens = [layouts.1.slot_semaphore(0), layouts.1.writer_semaphore()].map(|which| registry.tokens(which));

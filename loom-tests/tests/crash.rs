@@ -76,9 +76,9 @@ impl World {
 fn read_all(reader: &mut Reader<Plain>) -> u64 {
     let mut expected = reader.sequence();
     loop {
-        let result = reader.read(|memory, at, len| {
-            let mut bytes = vec![0; len];
-            memory.copy_out(at, &mut bytes);
+        let result = reader.read(|payload| {
+            let mut bytes = vec![0; payload.len];
+            payload.copy_out(&mut bytes);
             bytes
         });
         match result {
@@ -260,7 +260,7 @@ fn a_reader_that_died_is_cleared_away_and_one_that_stalls_is_passed_over() {
         assert_eq!(writer.reader_count(), if dead { 1 } else { 2 });
         if !dead {
             // It is told how many it lost, and is a lossy reader from then on.
-            match stalled.read(|_, _, _| ()).map(|_| ()) {
+            match stalled.read(|_| ()).map(|_| ()) {
                 Err(Stop::Evicted { lost }) => assert_eq!(stalled.sequence(), lost),
                 other => panic!("{other:?}"),
             }
@@ -277,7 +277,7 @@ fn a_reader_that_died_is_cleared_away_and_one_that_stalls_is_passed_over() {
                 read_all(&mut reads);
             }
             let next = stalled.sequence();
-            assert_eq!(stalled.read(|_, _, _| ()).map(|read| read.sequence), Ok(next), "it holds the writer");
+            assert_eq!(stalled.read(|_| ()).map(|read| read.sequence), Ok(next), "it holds the writer");
             assert_eq!(read_all(&mut stalled), writer.sequence());
         }
     }
@@ -292,10 +292,10 @@ fn whoever_reads_on_is_not_passed_over() {
     while publish(&mut writer).is_ok() {}
     let blocker = writer.blocker().expect("somebody");
     // It moves just before the writer goes on without it.
-    let first = slow.read(|_, _, _| ()).expect("a record").next();
+    let first = slow.read(|_| ()).expect("a record").next();
     slow.release(first);
     for _ in 0..9 {
-        let next = slow.read(|_, _, _| ()).expect("a record").next();
+        let next = slow.read(|_| ()).expect("a record").next();
         slow.release(next);
     }
     writer.pass_over(blocker);

@@ -79,7 +79,7 @@ fn a_question_after_the_writer_swallows_no_loss() {
     let world = World::new();
     let mut writer = world.writer();
     let mut reader = world.lossy();
-    assert_eq!(reader.read(|_, _, _| ()).map(|_| ()), Err(Stop::Empty));
+    assert_eq!(reader.read(|_| ()).map(|_| ()), Err(Stop::Empty));
     // It publishes more than a lap, and dies.
     while writer.position() < 4 * 1024 {
         writer.try_publish(&[1; 56]).expect("room");
@@ -87,7 +87,7 @@ fn a_question_after_the_writer_swallows_no_loss() {
     assert!(!reader.outlives_writer(|| true));
     let mut lost = 0;
     let first = loop {
-        match reader.read(|_, _, _| ()) {
+        match reader.read(|_| ()) {
             Ok(read) => break read.sequence,
             Err(Stop::Lagged(n)) => lost += n,
             Err(stop) => panic!("{stop:?}"),

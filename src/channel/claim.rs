@@ -81,7 +81,7 @@ impl<'a> Claim<'a> {
     #[inline(always)]
     pub fn copy_from_slice(&mut self, payload: &[u8]) {
         assert_eq!(payload.len(), self.len(), "the payload is as long as the claim");
-        self.writer.core.memory().copy_in(self.reserved.payload(), payload);
+        self.writer.core.fill(&self.reserved, payload);
         (self.written, self.pending) = (payload.len(), 0);
     }
 
@@ -129,7 +129,7 @@ impl<'a> Claim<'a> {
 
     /// The word that a byte of the payload lies in.
     fn word(&self, byte: usize) -> Word {
-        self.reserved.payload().plus(byte / 8)
+        self.writer.core.payload(&self.reserved).plus(byte / 8)
     }
 
     /// Writes bytes that fit.
@@ -143,7 +143,7 @@ impl<'a> Claim<'a> {
             if self.pending < 8 {
                 return;
             }
-            memory.copy_in(self.reserved.payload().plus(start / 8), &self.partial);
+            memory.copy_in(self.word(start), &self.partial);
             bytes = rest;
         }
         let (whole, last) = bytes.split_at(bytes.len() & !7);

@@ -202,7 +202,7 @@ impl Reader {
     #[inline(never)]
     fn locate_slowly(&mut self) -> Result<Read<()>, TryRecvError> {
         let core = self.mine().ok_or(TryRecvError::Inherited)?;
-        core.read(|_, _, _| ()).map_err(TryRecvError::from).or_else(|error| self.heed_death(error))
+        core.read(|_| ()).map_err(TryRecvError::from).or_else(|error| self.heed_death(error))
     }
 
     /// The record that was just read, in place.
@@ -230,7 +230,7 @@ impl Claim<'_> {
     #[inline(always)]
     pub unsafe fn as_mut_slice(&mut self) -> &mut [u8] {
         (self.written, self.pending) = (self.len(), 0);
-        let bytes = self.writer.core.memory().bytes_at(self.reserved.payload(), self.len());
+        let bytes = self.writer.core.memory().bytes_at(self.writer.core.payload(&self.reserved), self.len());
         debug_assert!(bytes.is_some(), "a reservation lies within its segment");
         // SAFETY: `bytes_at` checked that the range lies within the segment, which is initialised and kept mapped by the
         // writer. Lossless readers do not read it (it was reserved), lossy ones do not by the caller's word, and nobody

@@ -335,7 +335,7 @@ impl Reader {
     #[inline(never)]
     pub(super) fn wait_for_record(&mut self, waiting: &mut Option<Waiting>, room: usize) -> Result<u32, RecvError> {
         let Some(core) = self.mine() else { return Err(RecvError::Inherited) };
-        match core.read(|_, _, _| ()) {
+        match core.read(|_| ()) {
             Ok(read) if read.len > room => Err(RecvError::TooSmall { needed: read.len }),
             Ok(_) => Ok(0),
             Err(stop) => self.wait(waiting, stop.into(), None).map_err(forever),
@@ -416,11 +416,12 @@ impl Drop for Reader {
 /// An owned copy of the next record. Two reads: the first one finds out how long it really is, because a reader that was
 /// lapped sees garbage for a length, and must not allocate by it.
 fn own(core: &mut Core) -> Result<Record, TryRecvError> {
-    let len = core.read(|_, _, _| ())?.len;
+    let len = core.read(|_| ())?.len;
     let mut payload = Vec::with_capacity(len);
-    let read = core.read(|memory, at, found| {
+    let read = core.read(|found| {
         payload.clear();
-        memory.append_out(at, found.min(len), &mut payload);
+        let (memory, word) = found.words;
+        memory.append_out(word, found.len.min(len), &mut payload);
     })?;
     if read.len != len {
         // A record that was whole does not change before it is released, or is lost: only a hostile writer comes here.
@@ -446,7 +447,7 @@ fn copy(core: &mut Core, buffer: &mut [u8]) -> Option<Received> {
 #[inline(never)]
 fn copy_slowly(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
     let room = buffer.len();
-    let read = core.read(|memory, at, len| memory.copy_out(at, &mut buffer[..len.min(room)]))?;
+    let read = core.read(|payload| payload.copy_out(&mut buffer[..payload.len.min(room)]))?;
     if read.len > room {
         return Err(TryRecvError::TooSmall { needed: read.len });
     }

@@ -93,6 +93,16 @@ impl Writer {
         Ok(self.core.put(reserved, payload))
     }
 
+    /// As [`publish`](Self::publish), of a length whose [size](ring::Writer::size_for) is known.
+    #[inline(always)]
+    pub(super) fn publish_sized(&mut self, payload: &[u8], size: u64) -> Result<u64, PublishError> {
+        if let Some(reserved) = self.mine().and_then(|core| core.reserve_sized(payload.len(), size)) {
+            return Ok(self.core.put(reserved, payload));
+        }
+        self.wait_for_room(payload.len())?;
+        Ok(self.core.put(self.core.reserved(payload.len()), payload))
+    }
+
     /// Publishes one record, or none if there is no room now. Never waits.
     ///
     /// # Errors

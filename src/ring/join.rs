@@ -249,7 +249,7 @@ impl<M: Memory> Reader<M> {
                 // Each of them is a look at all checkpoints.
                 break;
             }
-            match self.read(|_, _, _| ()) {
+            match self.read(|_| ()) {
                 Ok(read) => self.release(read.next()),
                 Err(Stop::Empty | Stop::Closed) if start == Start::Newest => return Ok(()),
                 Err(Stop::Empty | Stop::Closed) => return Err(JoinError::SequenceNotYet { next: self.sequence }),

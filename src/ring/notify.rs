@@ -40,7 +40,7 @@ use core::time::Duration;
 use super::{NAP, Reader, Site, Writer};
 use crate::layout::slot::FREE;
 use crate::layout::{Wakeup, Waking};
-use crate::memory::{Barrier, Memory, Semaphore};
+use crate::memory::{Barrier, Memory, ReadArea, ReadView, Semaphore};
 
 /// Where one sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl<M: Memory> Writer<M> {
         // P7: pairs with `SleepBarrier`; between the commit and the look.
         self.ring.memory.light_barrier(self.barrier, Site::NotifyBarrier);
         // Relaxed: ordered by the barrier.
-        if self.registry.memory.load(self.registry.layout.sleeping(), Relaxed, Site::SleepingLook) != 0 {
+        if self.sleeping.view().load(0, Relaxed, Site::SleepingLook) != 0 {
             self.wake_readers();
         }
     }
@@ -244,7 +244,7 @@ impl<M: Memory> Reader<M> {
         // Acquire (P11): pairs with `Close`.
         let closed = memory.load(layout.closed(), Acquire, Site::SleepClosedLook) != 0;
         // Acquire (P1): pairs with `Commit`.
-        let header = memory.load(self.at, Acquire, Site::SleepHeaderLook);
+        let header = self.data.view().load(self.position, Acquire, Site::SleepHeaderLook);
         // Relaxed: the receive that follows judges.
         let limit = memory.load(layout.limit(), Relaxed, Site::SleepLimitLook);
         closed || header != 0 || limit.wrapping_sub(self.position) > layout.geometry.capacity
@@ -254,4 +254,27 @@ impl<M: Memory> Reader<M> {
 /// The barrier of the side that is fast: nothing, if the ring's writer counts on registered peers and this process is one.
 pub(super) fn fast_side(ring: Barrier, registered: bool) -> Barrier {
     if registered { ring } else { Barrier::Fence }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Word;
+
+    #[test]
+    fn whoever_may_not_be_woken_only_naps() {
+        let (long, short) = (NAP * 100, NAP / 2);
+        let semaphore = Bed::Semaphore(Semaphore { at: Word(0), number: 0 });
+        for (bed, can_be_woken, most) in [
+            (Bed::Futex, true, long),
+            (Bed::Futex, false, NAP),
+            (semaphore, true, long),
+            (semaphore, false, NAP),
+            (Bed::Floor, true, NAP),
+            (Bed::Floor, false, NAP),
+        ] {
+            assert_eq!(bed.at_most(long, can_be_woken), most, "{bed:?}, can be woken: {can_be_woken}");
+            assert_eq!(bed.at_most(short, can_be_woken), short, "{bed:?}");
+        }
+    }
 }

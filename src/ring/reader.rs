@@ -13,8 +13,8 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{Boundary, Registry, Ring, Site, Start, join};
-use crate::layout::{DataArea, Geometry};
-use crate::memory::{Barrier, Memory, Word};
+use crate::layout::{DataArea, Geometry, WORD_BYTES};
+use crate::memory::{Barrier, Memory, ReadArea, ReadView, Word};
 
 mod ends;
 
@@ -80,21 +80,46 @@ pub struct Run {
     next: u64,
 }
 
-/// What a read does with the words of a payload that may still turn out to be garbage. A trait, because a closure cannot
-/// be told to be inlined.
-pub trait CopyOut<M> {
-    /// What it makes of them.
-    type Value;
-    /// Copies `len` bytes out of the words from `payload` on, which lie within the data area.
-    fn copy(&mut self, memory: &M, payload: Word, len: usize) -> Self::Value;
+/// The words of a payload, which lie within the data area and may still turn out to be garbage.
+pub struct Payload<'a, M: Memory + 'a> {
+    /// The data area.
+    pub view: <M::ReadArea as ReadArea>::View<'a>,
+    /// Where the record is: its payload lies behind that.
+    pub position: u64,
+    /// How long it is.
+    pub len: usize,
+    /// The segment, and the first word as that counts.
+    pub words: (&'a M, Word),
 }
 
-impl<M, T, F: FnMut(&M, Word, usize) -> T> CopyOut<M> for F {
+impl<M: Memory> core::fmt::Debug for Payload<'_, M> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Payload").field("position", &self.position).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl<M: Memory> Payload<'_, M> {
+    /// Copies out its first bytes, as many as there is room for. No more than it has are asked for.
+    #[inline(always)]
+    pub fn copy_out(&self, bytes: &mut [u8]) {
+        self.view.copy_out(self.position, bytes);
+    }
+}
+
+/// What a read does with a payload. A trait, because a closure cannot be told to be inlined.
+pub trait CopyOut<M: Memory> {
+    /// What it makes of it.
+    type Value;
+    /// Copies what it wants.
+    fn copy(&mut self, payload: Payload<'_, M>) -> Self::Value;
+}
+
+impl<M: Memory, T, F: FnMut(Payload<'_, M>) -> T> CopyOut<M> for F {
     type Value = T;
 
     #[inline(always)]
-    fn copy(&mut self, memory: &M, payload: Word, len: usize) -> T {
-        self(memory, payload, len)
+    fn copy(&mut self, payload: Payload<'_, M>) -> T {
+        self(payload)
     }
 }
 
@@ -105,23 +130,24 @@ impl<M: Memory> CopyOut<M> for CopyInto<'_> {
     type Value = bool;
 
     #[inline(always)]
-    fn copy(&mut self, memory: &M, payload: Word, len: usize) -> bool {
+    fn copy(&mut self, payload: Payload<'_, M>) -> bool {
+        let len = payload.len;
         if len > self.0.len() {
             return false;
         }
         if len == self.0.len() {
             // The copy is straight-line code where the compiler knows the buffer's length.
-            memory.copy_out(payload, self.0);
+            payload.copy_out(self.0);
         } else {
-            copy_part(memory, payload, &mut self.0[..len]);
+            copy_part(payload.view, payload.position, &mut self.0[..len]);
         }
         true
     }
 }
 
 #[inline(never)]
-fn copy_part<M: Memory>(memory: &M, payload: Word, bytes: &mut [u8]) {
-    memory.copy_out(payload, bytes);
+fn copy_part(view: impl ReadView, position: u64, bytes: &mut [u8]) {
+    view.copy_out(position, bytes);
 }
 
 /// The last word that looked like a record's header, and what follows from it. Most records of a ring have the length of the one before:
@@ -131,14 +157,14 @@ fn copy_part<M: Memory>(memory: &M, payload: Word, bytes: &mut [u8]) {
 struct Usual {
     header: u64,
     size: u64,
-    /// The last word that such a record may begin at.
-    last: Word,
+    /// The last place that such a record may begin at.
+    last: u64,
 }
 
 impl Usual {
     #[inline(always)]
     const fn new(data: DataArea, header: u64, size: u64) -> Usual {
-        Usual { header, size, last: data.last_word_for(size) }
+        Usual { header, size, last: data.last_place_for(size) }
     }
 }
 
@@ -152,9 +178,10 @@ pub struct Reader<M: Memory> {
     pub(super) slot: Option<u64>,
     lossless: bool,
     resume: Start,
+    /// The data area, and the one word that everything is judged by.
+    pub(super) data: M::ReadArea,
+    limit: M::ReadArea,
     pub(super) position: u64,
-    /// The word at the position.
-    pub(super) at: Word,
     pub(super) sequence: u64,
     /// The header at the position if it was seen to be there, else 0.
     header: u64,
@@ -166,6 +193,8 @@ pub struct Reader<M: Memory> {
     cursor: u64,
     /// So far the position runs ahead of the cursor within a stream: 0 where the writer may evict who stalls.
     stride: u64,
+    /// The position that far ahead of the cursor.
+    due: u64,
     /// A loss that was found and is yet to be told.
     owed: Option<Stop>,
     /// How often it went on from a checkpoint, for those who have had enough of it.
@@ -189,7 +218,8 @@ impl<M: Memory> Reader<M> {
         let stride = if may_evict { 0 } else { capacity / 8 };
         let data = ring.layout.data();
         let usual = Usual::new(data, Geometry::data_header(0), data.record_size(0));
-        let at = data.word(position);
+        let area = ring.memory.read_area(data.first(), data.capacity());
+        let limit = ring.memory.read_area(ring.layout.limit(), WORD_BYTES);
         Reader {
             ring,
             registry,
@@ -197,14 +227,16 @@ impl<M: Memory> Reader<M> {
             slot,
             lossless,
             resume,
+            data: area,
+            limit,
             position,
-            at,
             sequence,
             header,
             usual,
             peeks,
             cursor,
             stride,
+            due: position + stride,
             owed,
             skips: 0,
             ended,
@@ -223,7 +255,7 @@ impl<M: Memory> Reader<M> {
     /// # Errors
     /// [`Stop`].
     #[inline]
-    pub fn read<T>(&mut self, mut copy: impl FnMut(&M, Word, usize) -> T) -> Result<Read<T>, Stop> {
+    pub fn read<T>(&mut self, mut copy: impl FnMut(Payload<'_, M>) -> T) -> Result<Read<T>, Stop> {
         for _ in 0..MAX_TURNS {
             if let Some(read) = self.look_with(&mut copy) {
                 return Ok(read);
@@ -236,7 +268,7 @@ impl<M: Memory> Reader<M> {
     /// The fast path of [`read`](Self::read), a single look. `None`: there is no whole record, and [`read`](Self::read) tells why.
     #[inline(always)]
     pub fn look(&mut self) -> Option<Read<()>> {
-        self.look_with(&mut |_: &M, _, _| ())
+        self.look_with(&mut |_: Payload<'_, M>| ())
     }
 
     /// As [`look`](Self::look), copying the payload into a buffer; the value says whether it fits.
@@ -270,12 +302,13 @@ impl<M: Memory> Reader<M> {
         if header != expected {
             return None;
         }
-        let (data, start) = (self.ring.layout.data(), self.position);
-        let (size, far) = (data.record_size(len), start + data.capacity() / 8);
+        let (data, view, start) = (self.ring.layout.data(), self.data.view(), self.position);
+        // Of the length of no record there is none, whatever a header says.
+        let size = data.size_of(expected)?;
+        let (last, far) = (data.last_place_for(size), start + data.capacity() / 8);
         let (mut next, mut count) = (start, 0);
-        while count < most && header == expected && size <= data.room_to_end(next) {
-            let word = data.word(next);
-            if !copy.copy(&self.ring.memory, word.plus(1), len) {
+        while count < most && header == expected && view.place(next) <= last {
+            if !copy.copy(self.payload(next, len)) {
                 break;
             }
             (next, count) = (next + size, count + 1);
@@ -283,7 +316,7 @@ impl<M: Memory> Reader<M> {
                 break;
             }
             // Acquire (P1): as in `load_header`.
-            header = self.ring.memory.load(data.word(next), Acquire, Site::Header);
+            header = view.load(next, Acquire, Site::Header);
         }
         self.still_whole(start).then_some(Run { count, next })
     }
@@ -315,22 +348,30 @@ impl<M: Memory> Reader<M> {
     fn load_header(&mut self) -> u64 {
         if self.header == 0 {
             // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
-            self.header = self.ring.memory.load(self.at, Acquire, Site::Header);
+            self.header = self.data.view().load(self.position, Acquire, Site::Header);
         }
         self.header
     }
 
-    /// The record at the position, which by its header has these sizes and may begin at the words up to `last`, if it was
+    /// The record at the position, which by its header has these sizes and may begin at the places up to `last`, if it was
     /// whole.
     #[inline(always)]
-    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, last: Word, copy: &mut C) -> Option<Read<C::Value>> {
+    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, last: u64, copy: &mut C) -> Option<Read<C::Value>> {
         let (position, sequence) = (self.position, self.sequence);
-        if self.at > last {
+        if self.data.view().place(position) > last {
             return None;
         }
-        let payload = self.at.plus(1);
-        let value = copy.copy(&self.ring.memory, payload, len);
-        self.still_whole(position).then_some(Read { value, payload, len, sequence, next: position + size })
+        let payload = self.payload(position, len);
+        let word = payload.words.1;
+        let value = copy.copy(payload);
+        self.still_whole(position).then_some(Read { value, payload: word, len, sequence, next: position + size })
+    }
+
+    /// The payload of the record at a position.
+    #[inline(always)]
+    fn payload(&self, position: u64, len: usize) -> Payload<'_, M> {
+        let word = self.ring.layout.data().word(position).plus(1);
+        Payload { view: self.data.view(), position, len, words: (&self.ring.memory, word) }
     }
 
     /// Did the last look see that nothing was committed yet?
@@ -350,14 +391,14 @@ impl<M: Memory> Reader<M> {
     /// Polls the header at the position, with a pause before each poll; ends when it is there, or after `most` polls.
     #[inline(always)]
     pub fn poll(&mut self, most: u32) {
-        let word = self.at;
         if self.header != 0 {
             return;
         }
+        let (view, position) = (self.data.view(), self.position);
         for _ in 0..most {
             self.ring.memory.pause();
             // Acquire (P1): as in `read`, which goes on with it.
-            let header = self.ring.memory.load(word, Acquire, Site::Header);
+            let header = view.load(position, Acquire, Site::Header);
             if header != 0 {
                 self.header = header;
                 return;
@@ -369,7 +410,7 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     pub fn release(&mut self, next: u64) {
         self.sequence += 1;
-        self.go_to(next);
+        self.position = next;
         if self.peeks {
             self.peek();
             return;
@@ -381,22 +422,16 @@ impl<M: Memory> Reader<M> {
         }
     }
 
-    #[inline(always)]
-    fn go_to(&mut self, position: u64) {
-        (self.position, self.at) = (position, self.ring.layout.data().word(position));
-    }
-
     /// The one rule: is everything that was read at the position so far what the writer committed there?
     #[inline(always)]
     fn still_whole(&self, position: u64) -> bool {
         let Ring { memory, layout } = &self.ring;
-        let capacity = layout.data().capacity();
         // Acquire (P2): pairs with `LimitFence`. If any load before this fence saw a byte of the next lap, the load
         // behind it sees the `limit` that allowed the writer to store it.
         memory.fence(Acquire, Site::ReadFence);
         // Relaxed: ordered by the fence.
-        let limit = memory.load(layout.limit(), Relaxed, Site::LimitLook);
-        limit.wrapping_sub(position) <= capacity
+        let limit = self.limit.view().load(0, Relaxed, Site::LimitLook);
+        limit.wrapping_sub(position) <= layout.geometry.capacity
     }
 
     /// A lossless reader that has taken the last record must not hold the writer back, even if it never receives again. Was
@@ -409,9 +444,9 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     fn peek(&mut self) {
         // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
-        let header = self.ring.memory.load(self.at, Acquire, Site::Peek);
+        let header = self.data.view().load(self.position, Acquire, Site::Peek);
         self.header = header;
-        if header != self.usual.header || self.position - self.cursor >= self.stride {
+        if header != self.usual.header || self.position >= self.due {
             self.give_back();
         }
     }
@@ -420,7 +455,7 @@ impl<M: Memory> Reader<M> {
     #[inline(never)]
     fn give_back(&mut self) {
         self.peeks = self.header != 0;
-        let far = self.position - self.cursor >= self.stride;
+        let far = self.position >= self.due;
         let more = self.header.wrapping_sub(1) < u64::from(u32::MAX);
         if more && (!far || self.stride == 0 && !self.show()) {
             return;
@@ -444,7 +479,7 @@ impl<M: Memory> Reader<M> {
             return;
         }
         let (Some(registry), Some(slot)) = (&self.registry, self.slot) else { return };
-        self.cursor = self.position;
+        (self.cursor, self.due) = (self.position, self.position + self.stride);
         // Release (P5): pairs with `SlotCursorLook`; the loads of everything below it are over (I2).
         registry.memory.store(registry.layout.slot_cursor(slot), self.position, Release, Site::Cursor);
         self.notify_writer();

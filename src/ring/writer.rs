@@ -13,8 +13,12 @@ use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
 use super::registry::Blocker;
 use super::{Boundary, Registry, Ring, Site, ahead, cell, notify};
-use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout, RingLayout};
-use crate::memory::{Barrier, Memory, Word};
+use crate::layout::{Geometry, MAX_POSITION, RECORD_HEADER_BYTES, RegistryLayout, RingLayout, WORD_BYTES};
+use crate::memory::{Barrier, Memory, Word, WriteArea, WriteView};
+
+mod batch;
+
+use batch::Staged;
 
 /// Why a record could not be published now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,20 +58,13 @@ const MAX_SUCCESSORS: u64 = u32::MAX as u64;
 #[derive(Debug)]
 #[must_use = "a reservation that is not committed was never there"]
 pub struct Reserved {
-    header: Word,
+    position: u64,
     len: usize,
-    /// The position behind it, and the word there.
+    /// The position behind it.
     next: u64,
-    next_header: Word,
 }
 
 impl Reserved {
-    /// The first word of the payload.
-    #[must_use]
-    pub fn payload(&self) -> Word {
-        self.header.plus(1)
-    }
-
     /// Bytes of payload that fit.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -81,26 +78,21 @@ impl Reserved {
     }
 }
 
-/// The first record of a batch: filled, but not committed while the ones behind it are being stored.
-#[derive(Clone, Copy, Debug)]
-struct Staged {
-    at: Word,
-    header: u64,
-}
-
 /// The one writer of a ring. What every record changes is in one cache line: it waits between the ring's own.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Writer<M> {
+pub struct Writer<M: Memory> {
     /// Where the next record goes.
     position: u64,
-    /// The word there.
-    at: Word,
     /// The sequence number of the next record.
     sequence: u64,
     /// The next record may reach up to here without a look at anything: a word less than up to `limit`, and less than up
     /// to the end of the lap, so that the zero ahead has a place.
     clear_to: u64,
+    /// The data area.
+    room: M::WriteArea,
+    /// The flag that says that somebody sleeps.
+    pub(super) sleeping: M::ReadArea,
     pub(super) ring: Ring<M>,
     pub(super) registry: Registry<M>,
     pub(super) barrier: Barrier,
@@ -135,11 +127,12 @@ impl<M: Memory> Writer<M> {
         // but for one slice.
         let mode = u64::from(barrier == Barrier::Asymmetric);
         ring.memory.store(ring.layout.barrier_mode(), mode, Relaxed, Site::ModeStore);
-        let start = ring.layout.geometry.start;
+        let (start, data) = (ring.layout.geometry.start, ring.layout.data());
         Writer {
             barrier,
             position: start,
-            at: ring.layout.data().word(start),
+            room: ring.memory.write_area(data.first(), data.capacity()),
+            sleeping: registry.memory.read_area(registry.layout.sleeping(), WORD_BYTES),
             sequence: 0,
             clear_to: start,
             announced: start,
@@ -169,8 +162,7 @@ impl<M: Memory> Writer<M> {
         head_position: u64,
         (epoch, wake): (u64, u64),
     ) {
-        (self.sequence, self.clear_to) = (here.sequence, here.position);
-        self.go_to(here.position);
+        (self.position, self.sequence, self.clear_to) = (here.position, here.sequence, here.position);
         (self.announced, self.limit) = (announced.max(limit), limit);
         (self.head, self.head_position) = (head, head_position);
         self.checkpoint_block = head_position / self.ring.layout.geometry.block();
@@ -187,39 +179,69 @@ impl<M: Memory> Writer<M> {
         Ok(self.put(reserved, payload))
     }
 
-    /// Fills a reservation of the payload's length, and commits it.
+    /// Fills a reservation of the payload's length, and [commits](Self::commit) it.
     #[inline(always)]
     pub fn put(&mut self, reserved: Reserved, payload: &[u8]) -> u64 {
         debug_assert_eq!(payload.len(), reserved.len);
-        self.ring.memory.copy_in(reserved.payload(), payload);
-        self.commit(reserved)
+        self.finish(reserved, Some(payload))
+    }
+
+    #[inline(always)]
+    fn finish(&mut self, Reserved { position, len, next }: Reserved, payload: Option<&[u8]>) -> u64 {
+        let (room, sequence) = (self.room.view(), self.sequence);
+        if let Some(payload) = payload {
+            room.copy_in(position, payload);
+        }
+        (self.position, self.sequence) = (next, sequence + 1);
+        // Zero ahead, BEFORE the commit: a reader that follows the chain finds 0 there until the next commit (I1).
+        // Relaxed: ordered by the commit's release.
+        room.store(next, 0, Relaxed, Site::ZeroAhead);
+        // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
+        room.store(position, Geometry::data_header(len), Release, Site::Commit);
+        ahead::ask_for_one(room, next);
+        self.notify();
+        sequence
+    }
+
+    /// Fills a reservation from its first byte on, with as much as it has room for at most.
+    #[inline(always)]
+    pub fn fill(&self, reserved: &Reserved, payload: &[u8]) {
+        debug_assert!(payload.len() <= reserved.len);
+        self.room.view().copy_in(reserved.position, payload);
     }
 
     /// The fast path of [`reserve`](Self::reserve): `None` if it needs a wrap or the slow path, or will be refused.
     #[inline(always)]
     pub fn reserve_at_once(&self, len: usize) -> Option<Reserved> {
-        let data = self.ring.layout.data();
-        if len as u64 > data.max_payload() {
-            // Whose size may be more than fits into a number.
-            return None;
-        }
-        let size = data.record_size(len);
-        let next = self.position + size;
-        // Within the lap, as `clear_to` is: the next header lies behind this one.
-        (next <= self.clear_to).then(|| Reserved { header: self.at, len, next, next_header: self.at.plus_bytes(size) })
+        // The size of one that is longer may be more than fits into a number.
+        let fits = len as u64 <= self.ring.layout.data().max_payload();
+        if fits { self.reserve_sized(len, self.ring.layout.data().record_size(len)) } else { None }
     }
 
-    /// Room that was [made](Self::make_room), for a record of so many bytes. Everything that a commit needs to know is here, so
-    /// that it looks nothing up between its stores.
+    /// What [`reserve_sized`](Self::reserve_sized) needs to know of a length.
+    pub fn size_for(&self, len: usize) -> u64 {
+        let data = self.ring.layout.data();
+        // More than there ever is room for, and no overflow.
+        if len as u64 <= data.max_payload() { data.record_size(len) } else { MAX_POSITION / 2 }
+    }
+
+    /// As [`reserve_at_once`](Self::reserve_at_once), of a length whose [size](Self::size_for) was asked before.
+    #[inline(always)]
+    pub fn reserve_sized(&self, len: usize, size: u64) -> Option<Reserved> {
+        let next = self.position + size;
+        (next <= self.clear_to).then_some(Reserved { position: self.position, len, next })
+    }
+
+    /// Room that was [made](Self::make_room), for a record of so many bytes.
     #[inline(always)]
     pub fn reserved(&self, len: usize) -> Reserved {
-        let data = self.ring.layout.data();
-        let next = self.position + data.record_size(len);
-        Reserved { header: self.at, len, next, next_header: data.word(next) }
+        Reserved { position: self.position, len, next: self.position + self.ring.layout.data().record_size(len) }
     }
 
-    fn go_to(&mut self, position: u64) {
-        (self.position, self.at) = (position, self.ring.layout.data().word(position));
+    /// The first word of a reservation's payload.
+    #[inline(always)]
+    pub fn payload(&self, reserved: &Reserved) -> Word {
+        self.ring.layout.data().word(reserved.position).plus(1)
     }
 
     /// Makes room for a record of `len` bytes of payload. To abort, drop the result.
@@ -250,89 +272,13 @@ impl<M: Memory> Writer<M> {
     /// number.
     #[inline(always)]
     pub fn commit(&mut self, reserved: Reserved) -> u64 {
-        let Reserved { header, len, next, next_header } = reserved;
-        let sequence = self.sequence;
-        (self.position, self.at, self.sequence) = (next, next_header, sequence + 1);
-        // Zero ahead, BEFORE the commit: a reader that follows the chain finds 0 there until the next commit (I1).
-        // Relaxed: ordered by the commit's release.
-        self.ring.memory.store(next_header, 0, Relaxed, Site::ZeroAhead);
-        // Release (P1): pairs with `Header` and `Peek`; the payload, the zero ahead and the `limit` that covers them.
-        self.ring.memory.store(header, Geometry::data_header(len), Release, Site::Commit);
-        self.notify();
-        ahead::ask_for_one(&self.ring.memory, next_header);
-        sequence
+        self.finish(reserved, None)
     }
 
     /// Behind the commit of a record that was filled in place: the next one will be, too.
     #[inline(always)]
     pub fn ask_ahead(&self, len: usize) {
-        ahead::ask_for_record(&self.ring.memory, self.at, len);
-    }
-
-    /// Stores one record of a batch, visible at the next [`flush`](Self::flush) at the latest; answers its sequence number.
-    ///
-    /// # Errors
-    /// [`Refused`]; what was staged before is committed if this needed the slow path.
-    #[inline]
-    pub fn stage(&mut self, payload: &[u8]) -> Result<u64, Refused> {
-        let reserved = self.reserve(payload.len())?;
-        self.ring.memory.copy_in(reserved.payload(), payload);
-        let (at, header) = (reserved.header, Geometry::data_header(payload.len()));
-        if self.staged.is_none() {
-            self.staged = Some(Staged { at, header });
-        } else {
-            // Relaxed: nobody gets here but over the first record's header, whose release covers it (P1). No zero ahead
-            // either: the next header overwrites it, and `flush` stores the last one.
-            self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
-        }
-        (self.position, self.at) = (reserved.next, reserved.next_header);
-        ahead::ask_for_one(&self.ring.memory, self.at);
-        let sequence = self.sequence;
-        self.sequence += 1;
-        Ok(sequence)
-    }
-
-    /// As [`stage`](Self::stage), for records that are all of `len` bytes (at best a constant: then each is straight-line
-    /// code): as many of the first as need no look at anything. Answers their number.
-    #[inline(always)]
-    pub fn stage_run<'a>(&mut self, len: usize, records: impl Iterator<Item = &'a [u8]>) -> usize {
-        let data = self.ring.layout.data();
-        if len as u64 > data.max_payload() {
-            return 0;
-        }
-        let (header, size, clear_to) = (Geometry::data_header(len), data.record_size(len), self.clear_to);
-        let (mut position, mut count) = (self.position, 0);
-        for record in records {
-            debug_assert_eq!(record.len(), len, "all of one length");
-            if position + size > clear_to {
-                break;
-            }
-            let at = data.word(position);
-            self.ring.memory.copy_in(at.plus(1), record);
-            if self.staged.is_none() {
-                self.staged = Some(Staged { at, header });
-            } else {
-                // Relaxed: as in `stage`.
-                self.ring.memory.store(at, header, Relaxed, Site::StagedHeader);
-            }
-            (position, count) = (position + size, count + 1);
-            ahead::ask_for_one(&self.ring.memory, at.plus_bytes(size));
-        }
-        self.sequence += count as u64;
-        self.go_to(position);
-        count
-    }
-
-    /// Commits all staged records at once.
-    #[inline]
-    pub fn flush(&mut self) {
-        let Some(Staged { at, header }) = self.staged.take() else { return };
-        let memory = &self.ring.memory;
-        // Relaxed: ordered by the commit's release, like the zero ahead of `commit`.
-        memory.store(self.at, 0, Relaxed, Site::ZeroAhead);
-        // Release (P1): the whole batch.
-        memory.store(at, header, Release, Site::Commit);
-        self.notify();
+        ahead::ask_for_record(self.room.view(), self.position, len);
     }
 
     /// Closes the ring: readers get `Closed` once they have read everything. Wakes all, whether a flag is set or not.
@@ -480,13 +426,12 @@ impl<M: Memory> Writer<M> {
     /// Fills the rest of the data area and goes on at its start, AT ONCE: an abort, or a slow path, must not stand before
     /// a committed pad.
     fn wrap(&mut self, pad: u64) {
-        let (memory, data) = (&self.ring.memory, self.ring.layout.data());
+        let (room, next) = (self.room.view(), self.position + pad);
         // Relaxed: the zero ahead of the pad, ordered by its release.
-        memory.store(data.word(self.position + pad), 0, Relaxed, Site::WrapZero);
+        room.store(next, 0, Relaxed, Site::WrapZero);
         // Release (P1): as `Commit`.
-        memory.store(self.at, Geometry::pad_header(pad), Release, Site::PadCommit);
-        self.go_to(self.position + pad);
-        self.clear_to = self.position;
+        room.store(self.position, Geometry::pad_header(pad), Release, Site::PadCommit);
+        (self.position, self.clear_to) = (next, next);
     }
 
     /// Raises `limit` as far as the lossless readers allow. About once per block; a full fence and one load per slot that

@@ -54,7 +54,6 @@ fn allocate(words: usize) -> Result<Arc<dyn Backing>, Option<Layout>> {
 }
 
 /// Zeroed words, at least one. Aborts where there is no memory, as any allocation does.
-#[cfg(test)]
 #[must_use]
 pub(crate) fn zeroed(words: usize) -> Arc<dyn Backing> {
     match allocate(words) {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use shmcast::layout::slot::{FREE, JOINING, PRESENT};
 use shmcast::layout::{CELL_OPEN, Geometry};
 use shmcast::memory::Word;
-use shmcast::ring::{Site, Start, Stop, Writer};
+use shmcast::ring::{Payload, Site, Start, Stop, Writer};
 use shmcast::{Options, TryRecvError};
 
 use super::support::{Child, Random, file, hear, record_of, say, smallest};
-use super::words::{BOUND, Bench, CAPACITY, Look, SLOTS, copy_out, drain, publish, receive, receive_whole};
+use super::words::{BOUND, Bench, CAPACITY, Look, SLOTS, Words, copy_out, drain, publish, receive, receive_whole};
 
 // ---- rule 7: readers' words lie in another segment, and the ring is mapped read-only ----
 
@@ -132,13 +132,13 @@ fn rule_8_every_call_of_a_reader_ends() {
             adversary(&bench, which);
             bench.ring.take_steps();
             for _ in 0..20 {
-                let end = reader.read(|_, _, _| ()).map(|read| read.next());
+                let end = reader.read(|_| ()).map(|read| read.next());
                 most[0] = most[0].max(bench.ring.take_steps());
                 ends.insert(end.err().map(|stop| std::mem::discriminant(&stop)).map_or(0, |kind| hash(&kind)));
                 if let Ok(next) = end {
                     reader.release(next);
                 }
-                let _ = reader.look_run(8, 1000, &mut |_: &_, _, _| true);
+                let _ = reader.look_run(8, 1000, &mut |_: Payload<'_, Words>| true);
                 reader.park(Duration::ZERO);
                 reader.poll(3);
                 bench.ring.take_steps();

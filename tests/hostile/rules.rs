@@ -9,10 +9,10 @@ use std::time::Duration;
 use shmcast::layout::slot::{FREE, LOSSLESS, PRESENT};
 use shmcast::layout::{Geometry, HEADER_WORDS};
 use shmcast::memory::Word;
-use shmcast::ring::{Refused, Site, Start, Stop};
+use shmcast::ring::{Payload, Refused, Site, Start, Stop};
 
 use super::support::{Random, record_of};
-use super::words::{BOUND, Bench, CAPACITY, Look, SLOTS, drain, odd_values, publish, receive, receive_whole};
+use super::words::{BOUND, Bench, CAPACITY, Look, SLOTS, Words, drain, odd_values, publish, receive, receive_whole};
 
 // ---- rule 1: one writer per word; one's own words are never read back ----
 
@@ -56,7 +56,7 @@ fn rule_2_a_header_is_loaded_once_for_each_record() {
             publish(&mut writer).expect("room");
             let header = bench.layouts.0.data().word(reader.position()).0;
             bench.ring.take_looks();
-            let found = reader.read(|_, _, _| ()).map(|read| read.next());
+            let found = reader.read(|_| ()).map(|read| read.next());
             let loads = bench.ring.take_looks().iter().filter(|(word, _)| *word == header).count();
             match found {
                 // One that was peeked at when the record before was released is not loaded again.
@@ -186,11 +186,23 @@ fn rule_4_an_impossible_header_poisons_the_reader_and_says_what_it_saw() {
             publish(&mut writer).expect("who is poisoned holds nobody back");
             assert_eq!(receive(&mut reader), Err(corrupt), "final");
         }
-        assert!(reader.look().is_none() && reader.look_run(8, 3, &mut |_: &_, _, _| true).is_none());
+        assert!(reader.look().is_none() && reader.look_run(8, 3, &mut |_: Payload<'_, Words>| true).is_none());
         assert_eq!(reader.poison(), Some(corrupt));
         assert!(!lossless || reader.rejoin().is_err());
         reader.park(Duration::ZERO);
         assert_eq!(receive(&mut reader), Err(corrupt), "final");
+    }
+}
+
+#[test]
+fn rule_4_a_run_of_a_length_that_no_record_can_have_finds_none() {
+    for len in [CAPACITY as usize - 8, CAPACITY as usize, 10 * CAPACITY as usize] {
+        let bench = Bench::new();
+        let mut reader = bench.follower();
+        bench.ring.poke(bench.layouts.0.data().word(0), len as u64 + 1);
+        let copy = &mut |_: Payload<'_, Words>| -> bool { panic!("{len} bytes are not there") };
+        assert!(reader.look_run(len, 3, copy).is_none());
+        assert!(reader.look_exact(len, copy).is_none());
     }
 }
 
@@ -263,12 +275,12 @@ fn an_ordinary_lap_is_never_taken_for_corruption() {
                     writer.try_publish(&[3; 64]).expect("room");
                 }
                 for _ in 0..behind {
-                    let next = reader.read(|_, _, _| ()).expect("a record").next();
+                    let next = reader.read(|_| ()).expect("a record").next();
                     reader.release(next);
                 }
                 if kept {
                     // It knows the header already when it is lapped.
-                    let _ = reader.read(|_, _, _| ());
+                    let _ = reader.read(|_| ());
                 }
                 let bytes: Vec<u8> = header.to_ne_bytes().repeat(100);
                 let mut len = 40;
@@ -281,12 +293,12 @@ fn an_ordinary_lap_is_never_taken_for_corruption() {
                     }
                 }
                 let before = reader.sequence();
-                match reader.read(|_, _, _| ()).map(|read| read.next()) {
+                match reader.read(|_| ()).map(|read| read.next()) {
                     Err(Stop::Evicted { lost }) if lossless => assert_eq!(before + lost, reader.sequence()),
                     Err(Stop::Lagged(lost)) if !lossless => assert_eq!(before + lost, reader.sequence()),
                     other => panic!("{other:?}"),
                 }
-                while let Ok(next) = reader.read(|_, _, _| ()).map(|read| read.next()) {
+                while let Ok(next) = reader.read(|_| ()).map(|read| read.next()) {
                     reader.release(next);
                 }
                 assert_eq!((reader.sequence(), reader.poison()), (writer.sequence(), None));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
 use shmcast::memory::{Barrier, Memory, Semaphore, Word};
-use shmcast::ring::{JoinError, Read, Reader, Refused, Registry, Ring, Site, Start, Stop, Writer};
+use shmcast::ring::{JoinError, Payload, Read, Reader, Refused, Registry, Ring, Site, Start, Stop, Writer};
 
 use super::support::{assert_whole, record_of};
 
@@ -106,6 +106,8 @@ impl Words {
 }
 
 impl Memory for Words {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, _: Ordering, site: Site) -> u64 {
         self.look(at, Look::Load(site))
     }
@@ -253,16 +255,16 @@ pub(crate) fn publish(writer: &mut TestWriter) -> Result<u64, Refused> {
     writer.try_publish(&record_of(writer.sequence(), BOUND))
 }
 
-pub(crate) fn copy_out(memory: &Words, at: Word, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    memory.copy_out(at, &mut bytes);
+pub(crate) fn copy_out(payload: Payload<'_, Words>) -> Vec<u8> {
+    let mut bytes = vec![0; payload.len];
+    payload.copy_out(&mut bytes);
     bytes
 }
 
 pub(crate) fn receive(reader: &mut TestReader) -> Result<Vec<u8>, Stop> {
     let Read { value, sequence, .. } = reader.read(copy_out).inspect(|read| assert_eq!(read.len, read.value.len()))?;
     assert_eq!(sequence, reader.sequence());
-    let next = reader.read(|_, _, _| ())?.next();
+    let next = reader.read(|_| ())?.next();
     reader.release(next);
     Ok(value)
 }

@@ -200,6 +200,8 @@ impl Counted {
 }
 
 impl Memory for Counted {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
         self.count().load(at, order, site)
     }

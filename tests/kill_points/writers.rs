@@ -186,10 +186,7 @@ pub(crate) fn sweep(plan: &Plan, also: &mut Also) -> Result<Count, String> {
 fn poll(stage: &mut Stage, plan: &Plan, least: u64, most: u64) -> u64 {
     let mut buffer = [0; CAPACITY as usize];
     stage.counter.take_count();
-    let found = stage.poller.read(|memory, at, len| {
-        use shmcast::memory::Memory as _;
-        memory.copy_out(at, &mut buffer[..len]);
-    });
+    let found = stage.poller.read(|payload| payload.copy_out(&mut buffer[..payload.len]));
     match found {
         Ok(read) => {
             assert!(read.sequence < most, "record {} was not begun", read.sequence);

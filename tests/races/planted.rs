@@ -25,7 +25,7 @@ enum Flaw {
 }
 
 /// Heap words, with a flaw.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flawed(Mapped, Flaw);
 
 impl Flawed {
@@ -43,6 +43,8 @@ impl Flawed {
 }
 
 impl Memory for Flawed {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
         if self.1 == Flaw::Numbers && site == Site::LimitLook {
             let number = self.address(at).expose_provenance();

@@ -72,9 +72,9 @@ pub(crate) struct Race {
 fn read<M: Memory>(mut reader: Reader<M>, records: u64, seen: &AtomicUsize) -> (u64, u64) {
     let (mut next, mut received) = (0, 0);
     while next < records {
-        let result = reader.read(|memory, at, len| {
-            let mut bytes = vec![0; len];
-            memory.copy_out(at, &mut bytes);
+        let result = reader.read(|payload| {
+            let mut bytes = vec![0; payload.len];
+            payload.copy_out(&mut bytes);
             bytes
         });
         match result {
@@ -95,7 +95,7 @@ fn read<M: Memory>(mut reader: Reader<M>, records: u64, seen: &AtomicUsize) -> (
 }
 
 /// A writer, a lossy reader and, if asked for, a lossless one, each through the memory that `wrap` makes of the heap words.
-pub(crate) fn race<M: Memory + Send>(race: Race, wrap: impl Fn(Mapped) -> M) {
+pub(crate) fn race<M: Memory<ReadArea: Send, WriteArea: Send> + Send>(race: Race, wrap: impl Fn(Mapped) -> M) {
     let geometry = Geometry {
         capacity: 64,
         blocks: 2,

@@ -31,7 +31,7 @@ pub const ABORTED: Model = Model {
             (reader, audit)
         });
         let claim = writer.reserve(8).expect("room");
-        writer.memory().copy_in(claim.payload(), &[0xFF; 8]);
+        writer.fill(&claim, &[0xFF; 8]);
         drop(claim);
         assert_eq!(world.publish_up_to(&mut writer, 1), 0);
         let (mut reader, mut audit) = receiver.join().expect("a reader");
@@ -57,11 +57,11 @@ pub const SHORTENED: Model = Model {
         });
         let dropped = writer.reserve(24).expect("room");
         for place in 0..3 {
-            writer.memory().copy_in(dropped.payload().plus(place), &[0xFF; 8]);
+            writer.memory().copy_in(writer.payload(&dropped).plus(place), &[0xFF; 8]);
         }
         drop(dropped);
         let mut claim = writer.reserve(24).expect("room");
-        writer.memory().copy_in(claim.payload(), &Plan::word(0, 0).to_ne_bytes());
+        writer.fill(&claim, &Plan::word(0, 0).to_ne_bytes());
         writer.truncate(&mut claim, 8);
         assert_eq!(writer.commit(claim), 0);
         assert_eq!(world.publish_up_to(&mut writer, 1), 0);

@@ -222,7 +222,7 @@ pub const REJOINED: Model = Model {
         assert_eq!(world.publish_up_to(&mut writer, 4), 1, "it holds the writer back");
         writer.pass_over(writer.blocker().expect("the reader"));
         assert_eq!(world.publish_up_to(&mut writer, 2), 0, "and holds it no more");
-        let evicted = reader.read(|_, _, _| ()).map(|_| ());
+        let evicted = reader.read(|_| ()).map(|_| ());
         assert_eq!(evicted, Err(Stop::Evicted { lost: reader.sequence() }));
         let here = world.clone();
         let rejoiner = thread::spawn(move || {

@@ -177,6 +177,8 @@ fn word_of(bytes: &[u8]) -> u64 {
 }
 
 impl Memory for SimMemory {
+    shmcast::areas_by_word!();
+
     fn load(&self, at: Word, order: Ordering, site: Site) -> u64 {
         self.load_word(at, order, Some(site))
     }

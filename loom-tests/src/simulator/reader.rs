@@ -3,8 +3,7 @@
 
 use std::rc::Rc;
 
-use shmcast::memory::{Memory, Word};
-use shmcast::ring::{JoinError, Reader, Start, Stop};
+use shmcast::ring::{JoinError, Payload, Reader, Start, Stop};
 
 use super::memory::NAP_STEPS;
 use super::plan::MOST_PAYLOAD;
@@ -287,9 +286,9 @@ impl<'a> Session<'a> {
     /// Receives once, or learns why not.
     fn step(&mut self) -> Result<(), Stop> {
         let (mut copies, mut bytes) = (0, [0; MOST_PAYLOAD]);
-        let result = self.reader.read(|memory: &Seam, payload: Word, len: usize| {
+        let result = self.reader.read(|payload| {
             copies += 1;
-            memory.copy_out(payload, &mut bytes[..len]);
+            payload.copy_out(&mut bytes[..payload.len]);
         });
         self.stage.books(|books| books.tally.void += copies - u64::from(result.is_ok()));
         let read = result?;
@@ -304,8 +303,8 @@ impl<'a> Session<'a> {
     fn run(&mut self) {
         let len = self.stage.plan.len(self.next);
         let (mut count, mut bytes) = (0, [[0; MOST_PAYLOAD]; 4]);
-        let run = self.reader.look_run(len, 4, &mut |memory: &Seam, payload: Word, len: usize| {
-            memory.copy_out(payload, &mut bytes[count][..len]);
+        let run = self.reader.look_run(len, 4, &mut |payload: Payload<'_, Seam>| {
+            payload.copy_out(&mut bytes[count][..len]);
             count += 1;
             true
         });
@@ -324,7 +323,7 @@ impl<'a> Session<'a> {
     fn exact(&mut self) {
         let (len, mut bytes) = (self.stage.plan.len(self.next), [0; MOST_PAYLOAD]);
         self.reader.poll(2);
-        let copy = &mut |memory: &Seam, payload: Word, len: usize| memory.copy_out(payload, &mut bytes[..len]);
+        let copy = &mut |payload: Payload<'_, Seam>| payload.copy_out(&mut bytes[..len]);
         let Some(read) = self.reader.look_exact(len, copy) else { return };
         assert_eq!(read.sequence, self.next, "the record that was received");
         self.receive(&bytes[..len]);

@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 
-use shmcast::memory::Memory;
 use shmcast::ring::{Refused, Writer};
 
 use super::plan::MOST_PAYLOAD;
@@ -148,7 +147,7 @@ fn claim(stage: &Rc<Stage>, party: usize, writer: &mut Pen) {
     match writer.reserve(longer) {
         Ok(mut claim) => {
             attempt(stage, writer);
-            writer.memory().copy_in(claim.payload(), payload);
+            writer.fill(&claim, payload);
             writer.truncate(&mut claim, payload.len());
             writer.commit(claim);
             published(stage, writer);
@@ -162,7 +161,7 @@ fn dropped(stage: &Rc<Stage>, party: usize, writer: &mut Pen) {
     let longest = stage.plan.ring.geometry.max_payload();
     let len = stage.random(|random| random.below(longest + 1)) as usize;
     match writer.reserve(len) {
-        Ok(claim) => writer.memory().copy_in(claim.payload(), &[0xFF; MOST_PAYLOAD][..len.min(16)]),
+        Ok(claim) => writer.fill(&claim, &[0xFF; MOST_PAYLOAD][..len.min(16)]),
         Err(refused) => make_way(stage, party, writer, refused, len),
     }
 }

@@ -10,8 +10,8 @@ use super::{Invalid, TypedRecord};
 use crate::channel::reader::forever;
 use crate::channel::{Options, Reader, Subscriber, TypedRef};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
-use crate::memory::{Mapped, Word, checked};
-use crate::ring::{CopyOut, Stop};
+use crate::memory::{Mapped, checked};
+use crate::ring::{CopyOut, Payload, Stop};
 use crate::schema::Schema;
 use crate::wait::Waiting;
 
@@ -52,8 +52,8 @@ impl<B: AnyBitPattern> CopyOut<Mapped> for TakeBits<B> {
     type Value = B;
 
     #[inline(always)]
-    fn copy(&mut self, memory: &Mapped, payload: Word, _: usize) -> B {
-        memory.value_at(payload)
+    fn copy(&mut self, Payload { view, position, .. }: Payload<'_, Mapped>) -> B {
+        view.value_at(position)
     }
 }
 
@@ -64,8 +64,8 @@ impl<T: AnyBitPattern> CopyOut<Mapped> for FillValue<'_, T> {
     type Value = ();
 
     #[inline(always)]
-    fn copy(&mut self, memory: &Mapped, payload: Word, _: usize) {
-        memory.value_into(payload, self.0);
+    fn copy(&mut self, Payload { view, position, .. }: Payload<'_, Mapped>) {
+        view.value_into(position, self.0);
     }
 }
 
@@ -76,8 +76,8 @@ impl<T: CheckedBitPattern> CopyOut<Mapped> for AppendValue<'_, T> {
     type Value = bool;
 
     #[inline(always)]
-    fn copy(&mut self, memory: &Mapped, payload: Word, _: usize) -> bool {
-        memory.append_value(payload, self.0)
+    fn copy(&mut self, Payload { view, position, .. }: Payload<'_, Mapped>) -> bool {
+        view.append_value(position, self.0)
     }
 }
 
@@ -268,7 +268,7 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
         if self.bytes.core.saw_nothing() {
             return false;
         }
-        match self.bytes.core.read(|_, _, _| ()) {
+        match self.bytes.core.read(|_| ()) {
             Ok(read) => read.len == size_of::<T>(),
             Err(loss @ (Stop::Lagged(_) | Stop::Evicted { .. })) => {
                 self.bytes.core.owe(loss);
@@ -311,7 +311,7 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     #[inline(never)]
     fn why(&mut self) -> Result<(), TryRecvError> {
         let core = self.bytes.mine().ok_or(TryRecvError::Inherited)?;
-        let read = core.read(|_, _, _| ())?;
+        let read = core.read(|_| ())?;
         if read.len == size_of::<T>() {
             return Ok(());
         }

@@ -39,6 +39,8 @@ use crate::schema::Schema;
 /// registers into the ring; a large one can be built there, in a [`claim`](Self::claim).
 pub struct TypedWriter<T> {
     bytes: Writer,
+    /// What a record of one value takes.
+    size: u64,
     of: PhantomData<fn(T)>,
 }
 
@@ -58,7 +60,8 @@ impl<T: Schema + NoUninit> TypedWriter<T> {
     }
 
     pub(super) fn new(bytes: Writer) -> TypedWriter<T> {
-        TypedWriter { bytes, of: PhantomData }
+        let size = bytes.core.size_for(size_of::<T>());
+        TypedWriter { bytes, size, of: PhantomData }
     }
 
     /// Publishes one value; answers its sequence number. Waits while a lossless reader holds the writer back. Straight-line
@@ -68,7 +71,7 @@ impl<T: Schema + NoUninit> TypedWriter<T> {
     /// [`PublishError`]; nothing was published.
     #[inline(always)]
     pub fn publish(&mut self, value: &T) -> Result<u64, PublishError> {
-        self.bytes.publish(bytes_of(value))
+        self.bytes.publish_sized(bytes_of(value), self.size)
     }
 
     /// Publishes one value, or none if there is no room now. Never waits.

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Acquire;
 
 use super::{DETOUR, Reader, Stop};
 use crate::layout::Header;
-use crate::memory::Memory;
+use crate::memory::{Memory, ReadArea, ReadView};
 use crate::ring::{Boundary, Ring, Site, join};
 
 impl<M: Memory> Reader<M> {
@@ -31,7 +31,7 @@ impl<M: Memory> Reader<M> {
             // Cannot come true: `limit` only grows, so what is whole now was whole before.
             Header::Data { .. } => Ok(()),
             Header::Pad { size } => {
-                self.go_to(self.position + size);
+                self.position += size;
                 self.header = 0;
                 Ok(())
             }
@@ -56,7 +56,7 @@ impl<M: Memory> Reader<M> {
             return Err(Stop::Empty);
         }
         // Acquire (P1): as `Header`.
-        self.header = memory.load(self.at, Acquire, Site::HeaderAfterClosed);
+        self.header = self.data.view().load(self.position, Acquire, Site::HeaderAfterClosed);
         if self.header != 0 {
             return Ok(());
         }
@@ -90,7 +90,7 @@ impl<M: Memory> Reader<M> {
             return Err(self.end(Stop::Corrupt { position, header: 0 }));
         }
         self.sequence = sequence;
-        self.go_to(position);
+        self.position = position;
         Ok(lost)
     }
 
@@ -138,7 +138,8 @@ impl<M: Memory> Reader<M> {
 
     /// From here on a lossless reader, whose slot holds this position and who owes nothing; see [`rejoin`](Self::rejoin).
     pub(in crate::ring) fn be_lossless(&mut self) {
-        (self.lossless, self.peeks, self.cursor) = (true, true, self.position);
+        (self.lossless, self.peeks) = (true, true);
+        (self.cursor, self.due) = (self.position, self.position + self.stride);
         self.header = 0;
         self.notify_writer();
     }
@@ -161,7 +162,7 @@ impl<M: Memory> Reader<M> {
 
     /// Is there nothing to read, and nothing to tell? A loss that this finds is told by the next read.
     fn is_dry(&mut self) -> bool {
-        match self.read(|_, _, _| ()) {
+        match self.read(|_| ()) {
             Err(loss @ (Stop::Lagged(_) | Stop::Evicted { .. })) => {
                 self.owe(loss);
                 false
