@@ -343,14 +343,6 @@ impl DataArea {
         (RECORD_HEADER_BYTES + len as u64 + self.alignment - 1) & !(self.alignment - 1)
     }
 
-    /// The last place, in bytes from the first word on, that a record of this size may begin at. No record is longer than the area.
-    #[inline(always)]
-    #[must_use]
-    pub const fn last_place_for(self, size: u64) -> u64 {
-        debug_assert!(size <= self.capacity());
-        self.capacity() - size
-    }
-
     /// Bytes from a position to the end of the data area.
     #[inline(always)]
     #[must_use]

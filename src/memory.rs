@@ -37,7 +37,10 @@ mod area;
 mod copy;
 mod value;
 
-pub use area::{ByWord, MappedArea, MappedRoom, MappedRoomView, MappedView, ReadArea, ReadView, WriteArea, WriteView};
+pub use area::{
+    ByWord, MappedArea, MappedPayload, MappedRoom, MappedRoomView, MappedView, ReadArea, ReadPayload, ReadView,
+    WordPayload, WriteArea, WriteView,
+};
 pub(crate) use value::checked;
 
 /// The index of a 64-bit word within one segment.
@@ -367,13 +370,8 @@ impl Memory for Mapped {
     #[inline]
     fn append_out(&self, at: Word, len: usize, bytes: &mut Vec<u8>) {
         let Some(from) = self.words_at(at, len, self.readable) else { return };
-        bytes.reserve(len);
-        let start = bytes.len();
-        let to = bytes.spare_capacity_mut().as_mut_ptr().cast();
-        // SAFETY: by `words_at`, all words that the bytes touch lie within the segment; `reserve` made room for `len`.
-        unsafe { copy::words_out(from, to, len) };
-        // SAFETY: `words_out` initialised the `len` bytes behind `start`.
-        unsafe { bytes.set_len(start + len) };
+        // SAFETY: by `words_at`, all words that the bytes touch lie within the segment.
+        unsafe { append(from, len, bytes) }
     }
 
     #[inline(always)]
@@ -432,6 +430,21 @@ impl Memory for Mapped {
             (Semaphores::Sysv(set), _) => set.post(semaphore.number),
         }
     }
+}
+
+/// Appends `len` bytes of shared words to `bytes`.
+///
+/// # Safety
+/// `from` is valid for relaxed atomic loads of `len.div_ceil(8)` words.
+#[inline]
+unsafe fn append(from: *mut u64, len: usize, bytes: &mut Vec<u8>) {
+    bytes.reserve(len);
+    let start = bytes.len();
+    let to = bytes.spare_capacity_mut().as_mut_ptr().cast();
+    // SAFETY: the caller's contract; `reserve` made room for `len`.
+    unsafe { copy::words_out(from, to, len) };
+    // SAFETY: `words_out` initialised the `len` bytes behind `start`.
+    unsafe { bytes.set_len(start + len) };
 }
 
 /// Asks for the line of an address.

@@ -3,7 +3,7 @@
 //! Payload words look like headers of records, on purpose: a reader that follows a wrong chain finds something there.
 
 use shmcast::layout::Geometry;
-use shmcast::memory::Memory;
+use shmcast::memory::{Memory, ReadPayload};
 use shmcast::ring::{Payload, Reader, Stop};
 
 /// The records that a model publishes: how many payload words record `n` has.
@@ -104,7 +104,7 @@ impl Audit {
         let mut copies = 0;
         let result = reader.read(|payload| {
             copies += 1;
-            let mut bytes = vec![0; payload.len];
+            let mut bytes = vec![0; payload.len()];
             payload.copy_out(&mut bytes);
             bytes
         });

@@ -6,6 +6,7 @@ use loom_tests::model::tell;
 use loom_tests::trace::{Book, Trace, loads_are_over};
 use loom_tests::weaken::{Mutation, Segment, Weaken};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
+use shmcast::memory::ReadPayload;
 use shmcast::ring::{Reader, Registry, Ring, Site, Start, Writer};
 
 /// What the reader does.
@@ -52,13 +53,13 @@ fn overwrites(end: End, mutations: &[Mutation]) -> Result<usize, &'static str> {
 
     let flag = match end {
         End::Releases | End::Shows => {
-            while let Ok(read) = reader.read(|payload| payload.copy_out(&mut vec![0; payload.len])) {
+            while let Ok(read) = reader.read(|payload| payload.copy_out(&mut vec![0; payload.len()])) {
                 reader.release(read.next());
             }
             layouts.1.slot_cursor(0)
         }
         End::Leaves => {
-            let _ = reader.read(|payload| payload.copy_out(&mut vec![0; payload.len])).expect("a record");
+            let _ = reader.read(|payload| payload.copy_out(&mut vec![0; payload.len()])).expect("a record");
             reader.leave();
             layouts.1.slot_state(0)
         }

@@ -10,7 +10,7 @@ use loom_tests::count::{Accesses, Count};
 use loom_tests::memory::Plain;
 use loom_tests::weaken::{Mutation, Weaken};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
-use shmcast::memory::Memory;
+use shmcast::memory::{Memory, ReadPayload};
 use shmcast::ring::{Reader, Registry, Ring, Site, Start, Stop, Writer};
 
 const CAPACITY: u64 = 1 << 16;
@@ -81,7 +81,7 @@ impl World {
 
 fn receive(reader: &mut Reader<Books>) -> Result<usize, Stop> {
     let mut bytes = [0; 8 * 128];
-    let read = reader.read(|payload| payload.copy_out(&mut bytes[..payload.len]))?;
+    let read = reader.read(|payload| payload.copy_out(&mut bytes[..payload.len()]))?;
     reader.release(read.next());
     Ok(read.len)
 }

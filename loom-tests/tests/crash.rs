@@ -5,7 +5,7 @@ use loom_tests::memory::Plain;
 use loom_tests::model::tell;
 use loom_tests::mortal::{Life, Mortal};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
-use shmcast::memory::Memory;
+use shmcast::memory::{Memory, ReadPayload};
 use shmcast::ring::{Reader, Refused, Registry, Ring, Start, Stop, TakeOverError, Writer};
 
 type Dying = Writer<Mortal<Plain>>;
@@ -77,7 +77,7 @@ fn read_all(reader: &mut Reader<Plain>) -> u64 {
     let mut expected = reader.sequence();
     loop {
         let result = reader.read(|payload| {
-            let mut bytes = vec![0; payload.len];
+            let mut bytes = vec![0; payload.len()];
             payload.copy_out(&mut bytes);
             bytes
         });

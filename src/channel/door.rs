@@ -18,7 +18,8 @@ use super::reader::forever;
 use super::typed::Invalid;
 use super::{Claim, Reader, TypedClaim};
 use crate::error::{RecvError, TryRecvError};
-use crate::ring::Read;
+use crate::memory::Mapped;
+use crate::ring::{CopyOut, Payload, Read};
 use crate::schema::Schema;
 use crate::wait::fork;
 
@@ -52,7 +53,7 @@ impl Deref for RecordRef<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `lend` checked that the bytes lie within the segment, which the reader keeps mapped; nobody writes them
+        // SAFETY: the bytes were found to lie within the segment, which the reader keeps mapped; nobody writes them
         // until `drop` gives the room back, by the contract of `lend`.
         unsafe { self.payload.as_ref() }
     }
@@ -120,6 +121,18 @@ impl<T: fmt::Debug> fmt::Debug for TypedRef<'_, T> {
     }
 }
 
+/// Reads where a record is.
+struct Locate;
+
+impl CopyOut<Mapped> for Locate {
+    type Value = NonNull<[u8]>;
+
+    #[inline(always)]
+    fn copy(&mut self, payload: Payload<'_, Mapped>) -> NonNull<[u8]> {
+        payload.bytes()
+    }
+}
+
 impl Reader {
     /// Borrows the next record in place if there is one: no copy. For lossless readers of a ring that can be
     /// [trusted](crate#trust).
@@ -131,7 +144,7 @@ impl Reader {
         if !self.can_borrow() {
             return Err(self.not_borrowable());
         }
-        let read = match self.mine().and_then(|core| core.look()) {
+        let read = match self.mine().and_then(|core| core.look(&mut Locate)) {
             Some(read) => read,
             None => self.locate_slowly()?,
         };
@@ -151,7 +164,7 @@ impl Reader {
         }
         let mut waiting = None;
         let read = loop {
-            if let Some(read) = self.mine().and_then(|core| core.look()) {
+            if let Some(read) = self.mine().and_then(|core| core.look(&mut Locate)) {
                 break read;
             }
             let polls = self.wait_for_record(&mut waiting, usize::MAX)?;
@@ -200,9 +213,9 @@ impl Reader {
     /// Where the next record is, or why there is none.
     #[cold]
     #[inline(never)]
-    fn locate_slowly(&mut self) -> Result<Read<()>, TryRecvError> {
+    fn locate_slowly(&mut self) -> Result<Read<NonNull<[u8]>>, TryRecvError> {
         let core = self.mine().ok_or(TryRecvError::Inherited)?;
-        core.read(|_| ()).map_err(TryRecvError::from).or_else(|error| self.heed_death(error))
+        core.read(|payload| payload.bytes()).map_err(TryRecvError::from).or_else(|error| self.heed_death(error))
     }
 
     /// The record that was just read, in place.
@@ -210,14 +223,8 @@ impl Reader {
     /// # Safety
     /// Nobody writes the record's bytes until the result is dropped.
     #[inline(always)]
-    unsafe fn lend(&mut self, read: Read<()>) -> RecordRef<'_> {
-        let (bytes, len) = match self.core.memory().bytes_at(read.payload, read.len) {
-            Some(bytes) => (bytes, read.len),
-            None => (NonNull::dangling(), 0),
-        };
-        debug_assert!(len == read.len, "a record lies within its segment");
-        let payload = NonNull::slice_from_raw_parts(bytes, len);
-        RecordRef { reader: self, payload, sequence: read.sequence, next: read.next(), borrow: PhantomData }
+    unsafe fn lend(&mut self, read: Read<NonNull<[u8]>>) -> RecordRef<'_> {
+        RecordRef { reader: self, payload: read.value, sequence: read.sequence, next: read.next(), borrow: PhantomData }
     }
 }
 

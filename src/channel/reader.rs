@@ -10,7 +10,7 @@ use super::record::{Received, Record};
 use super::shared::Shared;
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::layout::Geometry;
-use crate::memory::{Mapped, Memory};
+use crate::memory::{Mapped, ReadPayload};
 use crate::ring::{self, Start, Stop};
 use crate::schema::PayloadSchema;
 use crate::segment::Lock;
@@ -420,8 +420,7 @@ fn own(core: &mut Core) -> Result<Record, TryRecvError> {
     let mut payload = Vec::with_capacity(len);
     let read = core.read(|found| {
         payload.clear();
-        let (memory, word) = found.words;
-        memory.append_out(word, found.len.min(len), &mut payload);
+        found.append_out(found.len().min(len), &mut payload);
     })?;
     if read.len != len {
         // A record that was whole does not change before it is released, or is lost: only a hostile writer comes here.
@@ -447,7 +446,7 @@ fn copy(core: &mut Core, buffer: &mut [u8]) -> Option<Received> {
 #[inline(never)]
 fn copy_slowly(core: &mut Core, buffer: &mut [u8]) -> Result<Received, TryRecvError> {
     let room = buffer.len();
-    let read = core.read(|payload| payload.copy_out(&mut buffer[..payload.len.min(room)]))?;
+    let read = core.read(|payload| payload.copy_out(&mut buffer[..payload.len().min(room)]))?;
     if read.len > room {
         return Err(TryRecvError::TooSmall { needed: read.len });
     }

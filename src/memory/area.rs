@@ -5,7 +5,8 @@
 //!                 & mask (bytes - 8)
 //!   area      [ 0 │ 8 │ 16 │ … │ bytes - 8 ]      a power of two of bytes: whatever the position, it has a place here
 //! ```
-//! So an access asks for no bounds and a hostile position harms nobody; a copy looks once whether its last byte is in. An area
+//! So an access asks for no bounds and a hostile position harms nobody. A payload that is read is a value of its own, which there only
+//! is if all of it lies in the area; a copy in looks once whether its last byte does. An area
 //! keeps its segment alive; its *view*, a few numbers, is taken at the start of a step and stays in registers: the compiler
 //! reloads whatever an atomic access might have changed, which is everything else.
 
@@ -44,14 +45,28 @@ pub trait WriteArea {
 
 /// A view of an area that is loaded from.
 pub trait ReadView: Copy {
-    /// How many bytes behind the area's first one a position has its place: a multiple of 8.
-    fn place(self, position: u64) -> u64;
+    /// Some words of the area.
+    type Payload: ReadPayload;
 
     /// As [`Memory::load`], of the word at a position.
     fn load(self, position: u64, order: Ordering, site: Site) -> u64;
 
-    /// As [`Memory::copy_out`], from the word *behind* the one at a position on, if all of them lie in the area.
-    fn copy_out(self, position: u64, bytes: &mut [u8]);
+    /// `len` bytes of the words *behind* the one at a position, if they all lie in the area.
+    fn payload(self, position: u64, len: usize) -> Option<Self::Payload>;
+}
+
+/// Bytes that were found to lie in an area; they may be anything, and may change.
+pub trait ReadPayload {
+    /// How many.
+    fn len(&self) -> usize;
+
+    /// Are there none?
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As [`Memory::copy_out`], of the first ones. Nothing is copied if more are asked for than there are.
+    fn copy_out(&self, bytes: &mut [u8]);
 }
 
 /// A view of an area that is stored to.
@@ -94,9 +109,36 @@ impl<M: Memory> ByWord<M> {
 
     /// The word behind the one at a position, if `len` bytes from there on lie in the area.
     fn behind(&self, position: u64, len: usize) -> Option<Word> {
-        let within = within(position & self.mask, len, self.mask);
-        debug_assert!(within, "{len} bytes behind position {position}");
-        within.then(|| self.word(position).plus(1))
+        within(position & self.mask, len, self.mask).then(|| self.word(position).plus(1))
+    }
+}
+
+/// Bytes of a [`ByWord`].
+#[derive(Debug)]
+pub struct WordPayload<'a, M> {
+    area: &'a ByWord<M>,
+    word: Word,
+    len: usize,
+}
+
+impl<M> WordPayload<'_, M> {
+    /// The first word that they lie in.
+    #[must_use]
+    pub fn word(&self) -> Word {
+        self.word
+    }
+}
+
+impl<M: Memory> ReadPayload for WordPayload<'_, M> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn copy_out(&self, bytes: &mut [u8]) {
+        debug_assert!(bytes.len() <= self.len, "{} of {} bytes", bytes.len(), self.len);
+        if bytes.len() <= self.len {
+            self.area.memory.copy_out(self.word, bytes);
+        }
     }
 }
 
@@ -147,19 +189,15 @@ impl<M: Memory> WriteArea for ByWord<M> {
     }
 }
 
-impl<M: Memory> ReadView for &ByWord<M> {
-    fn place(self, position: u64) -> u64 {
-        position & self.mask
-    }
+impl<'a, M: Memory> ReadView for &'a ByWord<M> {
+    type Payload = WordPayload<'a, M>;
 
     fn load(self, position: u64, order: Ordering, site: Site) -> u64 {
         self.memory.load(self.word(position), order, site)
     }
 
-    fn copy_out(self, position: u64, bytes: &mut [u8]) {
-        if let Some(payload) = self.behind(position, bytes.len()) {
-            self.memory.copy_out(payload, bytes);
-        }
+    fn payload(self, position: u64, len: usize) -> Option<WordPayload<'a, M>> {
+        self.behind(position, len).map(|word| WordPayload { area: self, word, len })
     }
 }
 
@@ -169,7 +207,9 @@ impl<M: Memory> WriteView for &ByWord<M> {
     }
 
     fn copy_in(self, position: u64, bytes: &[u8]) {
-        if let Some(payload) = self.behind(position, bytes.len()) {
+        let payload = self.behind(position, bytes.len());
+        debug_assert!(payload.is_some(), "{} bytes behind position {position}", bytes.len());
+        if let Some(payload) = payload {
             self.memory.copy_in(payload, bytes);
         }
     }
@@ -283,18 +323,60 @@ impl<'a> MappedView<'a> {
 
     /// The address of the word behind the one at a position, if `len` bytes from there on lie in the area.
     #[inline(always)]
-    pub(super) fn behind(self, position: u64, len: usize) -> Option<*mut u64> {
-        let within = within(position & self.mask, len, self.mask);
-        debug_assert!(within, "{len} bytes behind position {position}");
-        within.then(|| self.address(position).as_ptr().wrapping_add(1))
+    fn behind(self, position: u64, len: usize) -> Option<*mut u64> {
+        within(position & self.mask, len, self.mask).then(|| self.address(position).as_ptr().wrapping_add(1))
     }
 }
 
-impl ReadView for MappedView<'_> {
+/// Bytes of a [`MappedArea`], for as long as that is borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct MappedPayload<'a> {
+    /// Of the first word: `len` bytes from there on lie within the segment, and so does the rest of their last word.
+    address: *mut u64,
+    len: usize,
+    area: PhantomData<&'a MappedArea>,
+}
+
+impl MappedPayload<'_> {
+    /// The address, if there are so many bytes.
     #[inline(always)]
-    fn place(self, position: u64) -> u64 {
-        position & self.mask
+    pub(super) fn at_least(self, bytes: usize) -> Option<*mut u64> {
+        debug_assert!(bytes <= self.len, "{bytes} of {} bytes", self.len);
+        (bytes <= self.len).then_some(self.address)
     }
+
+    /// Appends the first `len` of them to `bytes`.
+    #[inline]
+    pub(crate) fn append_out(self, len: usize, bytes: &mut Vec<u8>) {
+        let Some(from) = self.at_least(len) else { return };
+        // SAFETY: by `at_least` that many bytes lie within the segment.
+        unsafe { super::append(from, len, bytes) }
+    }
+
+    /// Where they are: for the one zero-copy door.
+    #[inline(always)]
+    pub(crate) fn bytes(self) -> NonNull<[u8]> {
+        let first = NonNull::new(self.address.cast()).unwrap_or(NonNull::dangling());
+        NonNull::slice_from_raw_parts(first, self.len)
+    }
+}
+
+impl ReadPayload for MappedPayload<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline(always)]
+    fn copy_out(&self, bytes: &mut [u8]) {
+        let Some(from) = self.at_least(bytes.len()) else { return };
+        // SAFETY: by `at_least`, all words that the bytes touch lie within the segment; `bytes` is as long as it says.
+        unsafe { copy::words_out(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+}
+
+impl<'a> ReadView for MappedView<'a> {
+    type Payload = MappedPayload<'a>;
 
     #[inline(always)]
     fn load(self, position: u64, order: Ordering, _: Site) -> u64 {
@@ -307,10 +389,8 @@ impl ReadView for MappedView<'_> {
     }
 
     #[inline(always)]
-    fn copy_out(self, position: u64, bytes: &mut [u8]) {
-        let Some(from) = self.behind(position, bytes.len()) else { return };
-        // SAFETY: by `behind`, all words that the bytes touch lie within the segment; `bytes` is as long as it says.
-        unsafe { copy::words_out(from, bytes.as_mut_ptr(), bytes.len()) }
+    fn payload(self, position: u64, len: usize) -> Option<MappedPayload<'a>> {
+        self.behind(position, len).map(|address| MappedPayload { address, len, area: PhantomData })
     }
 }
 
@@ -323,7 +403,9 @@ impl WriteView for MappedRoomView<'_> {
 
     #[inline(always)]
     fn copy_in(self, position: u64, bytes: &[u8]) {
-        let Some(to) = self.0.behind(position, bytes.len()) else { return };
+        let to = self.0.behind(position, bytes.len());
+        debug_assert!(to.is_some(), "{} bytes behind position {position}", bytes.len());
+        let Some(to) = to else { return };
         // SAFETY: by `behind`, all words that the bytes touch lie within the segment, and a room is writable; they are accessed
         // only atomically; `bytes` is as long as it says.
         unsafe { copy::words_in(to, bytes.as_ptr(), bytes.len()) }
@@ -353,7 +435,6 @@ mod tests {
             assert_eq!(memory.load(Word(3 + place as usize), Relaxed, Site::Header), !position);
             assert_eq!(area.view().load(position, Relaxed, Site::Header), !position);
             assert_eq!(ReadView::load(&by_word, position, Relaxed, Site::Header), !position);
-            assert_eq!((area.view().place(position), ReadView::place(&by_word, position)), (place * 8, place * 8));
         }
         for outside in [0, 1, 2, 11, 12] {
             assert_eq!(memory.load(Word(outside), Relaxed, Site::Header), 0, "word {outside}");
@@ -364,17 +445,21 @@ mod tests {
     fn a_copy_ends_at_the_end_of_the_area() {
         let memory = Mapped::new(heap::zeroed(12));
         let (room, area) = (memory.writable_area(Word(2), 64), memory.readable_area(Word(2), 64));
+        let by_word = &ByWord::new(memory.clone(), Word(2), 64);
         for (position, len) in [(0, 56), (48, 8), (56, 0), (112, 3), (40, 13)] {
             let bytes: Vec<u8> = (1..=len).collect();
             room.view().copy_in(position, &bytes);
             let mut out = vec![0; bytes.len()];
-            area.view().copy_out(position, &mut out);
+            area.view().payload(position, bytes.len()).expect("within").copy_out(&mut out);
             assert_eq!(out, bytes);
-            assert!(area.view().behind(position, bytes.len()).is_some());
+            out.fill(0);
+            by_word.payload(position, bytes.len()).expect("within").copy_out(&mut out);
+            assert_eq!(out, bytes);
         }
         assert_eq!(memory.load(Word(10), Relaxed, Site::Header), 0, "nothing is stored behind the area");
-        for (place, len) in [(0, 57), (48, 9), (56, 1), (0, usize::MAX)] {
-            assert!(!within(place, len, 56), "{len} bytes behind {place}");
+        for (position, len) in [(0, 57), (48, 9), (56, 1), (64 + 48, 9), (0, usize::MAX)] {
+            assert!(area.view().payload(position, len).is_none(), "{len} bytes behind {position}");
+            assert!(by_word.payload(position, len).is_none(), "{len} bytes behind {position}");
         }
     }
 }

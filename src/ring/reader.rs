@@ -13,8 +13,8 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::{Boundary, Registry, Ring, Site, Start, join};
-use crate::layout::{DataArea, Geometry, WORD_BYTES};
-use crate::memory::{Barrier, Memory, ReadArea, ReadView, Word};
+use crate::layout::{Geometry, WORD_BYTES};
+use crate::memory::{Barrier, Memory, ReadArea, ReadPayload, ReadView};
 
 mod ends;
 
@@ -53,8 +53,6 @@ pub enum Stop {
 pub struct Read<T> {
     /// What the copy made of it.
     pub value: T,
-    /// The first word of the payload.
-    pub payload: Word,
     /// Bytes of payload.
     pub len: usize,
     /// Its number, counted from the start of the ring.
@@ -80,31 +78,8 @@ pub struct Run {
     next: u64,
 }
 
-/// The words of a payload, which lie within the data area and may still turn out to be garbage.
-pub struct Payload<'a, M: Memory + 'a> {
-    /// The data area.
-    pub view: <M::ReadArea as ReadArea>::View<'a>,
-    /// Where the record is: its payload lies behind that.
-    pub position: u64,
-    /// How long it is.
-    pub len: usize,
-    /// The segment, and the first word as that counts.
-    pub words: (&'a M, Word),
-}
-
-impl<M: Memory> core::fmt::Debug for Payload<'_, M> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Payload").field("position", &self.position).field("len", &self.len).finish_non_exhaustive()
-    }
-}
-
-impl<M: Memory> Payload<'_, M> {
-    /// Copies out its first bytes, as many as there is room for. No more than it has are asked for.
-    #[inline(always)]
-    pub fn copy_out(&self, bytes: &mut [u8]) {
-        self.view.copy_out(self.position, bytes);
-    }
-}
+/// A payload that lies within the data area and may still turn out to be garbage.
+pub type Payload<'a, M> = <<<M as Memory>::ReadArea as ReadArea>::View<'a> as ReadView>::Payload;
 
 /// What a read does with a payload. A trait, because a closure cannot be told to be inlined.
 pub trait CopyOut<M: Memory> {
@@ -131,7 +106,7 @@ impl<M: Memory> CopyOut<M> for CopyInto<'_> {
 
     #[inline(always)]
     fn copy(&mut self, payload: Payload<'_, M>) -> bool {
-        let len = payload.len;
+        let len = payload.len();
         if len > self.0.len() {
             return false;
         }
@@ -139,15 +114,15 @@ impl<M: Memory> CopyOut<M> for CopyInto<'_> {
             // The copy is straight-line code where the compiler knows the buffer's length.
             payload.copy_out(self.0);
         } else {
-            copy_part(payload.view, payload.position, &mut self.0[..len]);
+            copy_part(payload, &mut self.0[..len]);
         }
         true
     }
 }
 
 #[inline(never)]
-fn copy_part(view: impl ReadView, position: u64, bytes: &mut [u8]) {
-    view.copy_out(position, bytes);
+fn copy_part(payload: impl ReadPayload, bytes: &mut [u8]) {
+    payload.copy_out(bytes);
 }
 
 /// The last word that looked like a record's header, and what follows from it. Most records of a ring have the length of the one before:
@@ -157,15 +132,6 @@ fn copy_part(view: impl ReadView, position: u64, bytes: &mut [u8]) {
 struct Usual {
     header: u64,
     size: u64,
-    /// The last place that such a record may begin at.
-    last: u64,
-}
-
-impl Usual {
-    #[inline(always)]
-    const fn new(data: DataArea, header: u64, size: u64) -> Usual {
-        Usual { header, size, last: data.last_place_for(size) }
-    }
 }
 
 /// One reader of a ring.
@@ -217,7 +183,7 @@ impl<M: Memory> Reader<M> {
         let Geometry { capacity, may_evict, .. } = ring.layout.geometry;
         let stride = if may_evict { 0 } else { capacity / 8 };
         let data = ring.layout.data();
-        let usual = Usual::new(data, Geometry::data_header(0), data.record_size(0));
+        let usual = Usual { header: Geometry::data_header(0), size: data.record_size(0) };
         let area = ring.memory.read_area(data.first(), data.capacity());
         let limit = ring.memory.read_area(ring.layout.limit(), WORD_BYTES);
         Reader {
@@ -267,8 +233,8 @@ impl<M: Memory> Reader<M> {
 
     /// The fast path of [`read`](Self::read), a single look. `None`: there is no whole record, and [`read`](Self::read) tells why.
     #[inline(always)]
-    pub fn look(&mut self) -> Option<Read<()>> {
-        self.look_with(&mut |_: Payload<'_, M>| ())
+    pub fn look<C: CopyOut<M>>(&mut self, copy: &mut C) -> Option<Read<C::Value>> {
+        self.look_with(copy)
     }
 
     /// As [`look`](Self::look), copying the payload into a buffer; the value says whether it fits.
@@ -288,7 +254,7 @@ impl<M: Memory> Reader<M> {
         if self.header != expected && self.load_header() != expected {
             return None;
         }
-        self.copy_whole(len, self.usual.size, self.usual.last, copy)
+        self.copy_whole(len, self.usual.size, copy)
     }
 
     /// As [`look_exact`](Self::look_exact), for a run of such records: up to `most` of them, up to an eighth of the ring, up
@@ -305,10 +271,12 @@ impl<M: Memory> Reader<M> {
         let (data, view, start) = (self.ring.layout.data(), self.data.view(), self.position);
         // Of the length of no record there is none, whatever a header says.
         let size = data.size_of(expected)?;
-        let (last, far) = (data.last_place_for(size), start + data.capacity() / 8);
+        let far = start + data.capacity() / 8;
         let (mut next, mut count) = (start, 0);
-        while count < most && header == expected && view.place(next) <= last {
-            if !copy.copy(self.payload(next, len)) {
+        while count < most && header == expected {
+            // The length of a record that would end behind the lap is none.
+            let Some(payload) = view.payload(next, len) else { break };
+            if !copy.copy(payload) {
                 break;
             }
             (next, count) = (next + size, count + 1);
@@ -339,8 +307,8 @@ impl<M: Memory> Reader<M> {
                 return None;
             }
         }
-        let Usual { header, size, last } = self.usual;
-        self.copy_whole((header - 1) as usize, size, last, copy)
+        let Usual { header, size } = self.usual;
+        self.copy_whole((header - 1) as usize, size, copy)
     }
 
     /// The header at the position, which is loaded unless it was before.
@@ -353,25 +321,13 @@ impl<M: Memory> Reader<M> {
         self.header
     }
 
-    /// The record at the position, which by its header has these sizes and may begin at the places up to `last`, if it was
-    /// whole.
+    /// The record at the position, which by its header has these sizes, if it was whole.
     #[inline(always)]
-    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, last: u64, copy: &mut C) -> Option<Read<C::Value>> {
+    fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, copy: &mut C) -> Option<Read<C::Value>> {
         let (position, sequence) = (self.position, self.sequence);
-        if self.data.view().place(position) > last {
-            return None;
-        }
-        let payload = self.payload(position, len);
-        let word = payload.words.1;
-        let value = copy.copy(payload);
-        self.still_whole(position).then_some(Read { value, payload: word, len, sequence, next: position + size })
-    }
-
-    /// The payload of the record at a position.
-    #[inline(always)]
-    fn payload(&self, position: u64, len: usize) -> Payload<'_, M> {
-        let word = self.ring.layout.data().word(position).plus(1);
-        Payload { view: self.data.view(), position, len, words: (&self.ring.memory, word) }
+        // Positions and the lap are multiples of the alignment: a payload that ends within the lap does so with its padding.
+        let value = copy.copy(self.data.view().payload(position, len)?);
+        self.still_whole(position).then_some(Read { value, len, sequence, next: position + size })
     }
 
     /// Did the last look see that nothing was committed yet?
@@ -384,7 +340,7 @@ impl<M: Memory> Reader<M> {
     #[inline(never)]
     fn measure(&mut self, header: u64) -> bool {
         let Some(size) = self.ring.layout.data().size_of(header) else { return false };
-        self.usual = Usual::new(self.ring.layout.data(), header, size);
+        self.usual = Usual { header, size };
         true
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
-use shmcast::memory::{Barrier, Memory, Semaphore, Word};
+use shmcast::memory::{Barrier, Memory, ReadPayload, Semaphore, Word};
 use shmcast::ring::{JoinError, Payload, Read, Reader, Refused, Registry, Ring, Site, Start, Stop, Writer};
 
 use super::support::{assert_whole, record_of};
@@ -256,7 +256,7 @@ pub(crate) fn publish(writer: &mut TestWriter) -> Result<u64, Refused> {
 }
 
 pub(crate) fn copy_out(payload: Payload<'_, Words>) -> Vec<u8> {
-    let mut bytes = vec![0; payload.len];
+    let mut bytes = vec![0; payload.len()];
     payload.copy_out(&mut bytes);
     bytes
 }

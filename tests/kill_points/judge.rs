@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use shmcast::layout::Geometry;
-use shmcast::memory::Mapped;
+use shmcast::memory::{Mapped, ReadPayload};
 use shmcast::ring::{Reader, Refused, Start, Stop, Writer};
 
 use crate::image::{Image, Segments};
@@ -95,7 +95,7 @@ pub(crate) fn read_on<'a>(
     let mut buffer = [0; CAPACITY as usize];
     loop {
         let sequence = reader.sequence();
-        let read = reader.read(|payload| payload.copy_out(&mut buffer[..payload.len]));
+        let read = reader.read(|payload| payload.copy_out(&mut buffer[..payload.len()]));
         match read {
             Ok(read) => {
                 let expected = expected(sequence).ok_or_else(|| format!("record {sequence} was never published"))?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use shmcast::memory::ReadPayload;
 use shmcast::ring::{self, Start};
 use shmcast::{Options, Reader, Received, TryRecvError};
 
@@ -186,7 +187,7 @@ pub(crate) fn sweep(plan: &Plan, also: &mut Also) -> Result<Count, String> {
 fn poll(stage: &mut Stage, plan: &Plan, least: u64, most: u64) -> u64 {
     let mut buffer = [0; CAPACITY as usize];
     stage.counter.take_count();
-    let found = stage.poller.read(|payload| payload.copy_out(&mut buffer[..payload.len]));
+    let found = stage.poller.read(|payload| payload.copy_out(&mut buffer[..payload.len()]));
     match found {
         Ok(read) => {
             assert!(read.sequence < most, "record {} was not begun", read.sequence);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, ScopedJoinHandle};
 
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Waking};
-use shmcast::memory::{Backing, Mapped, Memory};
+use shmcast::memory::{Backing, Mapped, Memory, ReadPayload};
 use shmcast::ring::{Reader, Refused, Registry, Ring, Start, Stop, Writer};
 
 /// Payload words of record n; their sizes make pads of different lengths.
@@ -73,7 +73,7 @@ fn read<M: Memory>(mut reader: Reader<M>, records: u64, seen: &AtomicUsize) -> (
     let (mut next, mut received) = (0, 0);
     while next < records {
         let result = reader.read(|payload| {
-            let mut bytes = vec![0; payload.len];
+            let mut bytes = vec![0; payload.len()];
             payload.copy_out(&mut bytes);
             bytes
         });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shmcast::layout::{Geometry, MAX_POSITION, RegistryLayout, RingLayout};
+use shmcast::memory::ReadPayload;
 use shmcast::ring::{JoinError, Reader, Refused, Registry, Ring, Start, Stop};
 
 use super::script::{Script, Step};
@@ -198,7 +199,8 @@ impl Bench {
         let at = &mut self.readers[index];
         let geometry = *at.reader.geometry();
         let (position, sequence, lossless) = (at.reader.position(), at.reader.sequence(), at.reader.is_lossless());
-        let data = at.reader.memory().len() - (geometry.capacity / 8) as usize;
+        let words = at.reader.memory().len();
+        let data = words - (geometry.capacity / 8) as usize;
         if !release {
             // The fast path, into a buffer of any length; what it finds stays, and is read below.
             let mut buffer = vec![0; (position / 8 % 40) as usize];
@@ -215,9 +217,9 @@ impl Bench {
             assert!(at.reader.position() == position, "a look moves nothing");
         }
         let answer = at.reader.read(|payload| {
-            let (memory, word, len) = (payload.words.0, payload.words.1, payload.len);
+            let (word, len) = (payload.word(), payload.len());
             assert!(len as u64 <= geometry.max_payload(), "a record of {len} bytes");
-            assert!(word.0 > 0 && len.div_ceil(8) <= memory.len() - word.0, "at {payload:?}");
+            assert!(word.0 > 0 && len.div_ceil(8) <= words - word.0, "at {payload:?}");
             // The data area is the last region of this version.
             assert!(len == 0 || word.0 > data, "at {payload:?}, before the data area");
             let mut bytes = vec![0; len];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use shmcast::layout::MAX_POSITION;
+use shmcast::memory::ReadPayload;
 use shmcast::ring::{JoinError, Payload, Reader, Refused, Start, Stop, Writer};
 
 use super::script::{Call, Kind, Reads};
@@ -98,7 +99,7 @@ impl Reading<'_> {
         let (most, first) = (bench.geometry().max_payload() as usize, bench.layouts.0.data().word(0).0);
         let end = first + (bench.geometry().capacity / 8) as usize;
         move |payload| {
-            let (at, len) = (payload.words.1, payload.len);
+            let (at, len) = (payload.word(), payload.len());
             assert!(len <= most && at.0 > first && at.0 + len.div_ceil(8) <= end, "{len} bytes at {at:?}");
             let mut bytes = vec![0; len];
             payload.copy_out(&mut bytes);

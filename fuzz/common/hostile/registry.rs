@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shmcast::memory::ReadPayload;
 use shmcast::ring::{JoinError, Reader, Refused, Start, Stop, Writer};
 
 use super::script::{Deed, Registry};
@@ -136,7 +137,7 @@ impl Writing<'_> {
         self.bench.allow();
         self.bench.registry.arm(true);
         let answer = at.reader.read(|payload| {
-            let mut bytes = vec![0; payload.len];
+            let mut bytes = vec![0; payload.len()];
             payload.copy_out(&mut bytes);
             bytes
         });

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use shmcast::memory::ReadPayload;
 use shmcast::ring::{JoinError, Payload, Reader, Start, Stop};
 
 use super::memory::NAP_STEPS;
@@ -288,7 +289,7 @@ impl<'a> Session<'a> {
         let (mut copies, mut bytes) = (0, [0; MOST_PAYLOAD]);
         let result = self.reader.read(|payload| {
             copies += 1;
-            payload.copy_out(&mut bytes[..payload.len]);
+            payload.copy_out(&mut bytes[..payload.len()]);
         });
         self.stage.books(|books| books.tally.void += copies - u64::from(result.is_ok()));
         let read = result?;

@@ -52,8 +52,8 @@ impl<B: AnyBitPattern> CopyOut<Mapped> for TakeBits<B> {
     type Value = B;
 
     #[inline(always)]
-    fn copy(&mut self, Payload { view, position, .. }: Payload<'_, Mapped>) -> B {
-        view.value_at(position)
+    fn copy(&mut self, payload: Payload<'_, Mapped>) -> B {
+        payload.value()
     }
 }
 
@@ -64,8 +64,8 @@ impl<T: AnyBitPattern> CopyOut<Mapped> for FillValue<'_, T> {
     type Value = ();
 
     #[inline(always)]
-    fn copy(&mut self, Payload { view, position, .. }: Payload<'_, Mapped>) {
-        view.value_into(position, self.0);
+    fn copy(&mut self, payload: Payload<'_, Mapped>) {
+        payload.value_into(self.0);
     }
 }
 
@@ -76,8 +76,8 @@ impl<T: CheckedBitPattern> CopyOut<Mapped> for AppendValue<'_, T> {
     type Value = bool;
 
     #[inline(always)]
-    fn copy(&mut self, Payload { view, position, .. }: Payload<'_, Mapped>) -> bool {
-        view.append_value(position, self.0)
+    fn copy(&mut self, payload: Payload<'_, Mapped>) -> bool {
+        payload.append_value(self.0)
     }
 }
 
