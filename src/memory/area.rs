@@ -5,10 +5,10 @@
 //!                 & mask (bytes - 8)
 //!   area      [ 0 │ 8 │ 16 │ … │ bytes - 8 ]      a power of two of bytes: whatever the position, it has a place here
 //! ```
-//! So an access asks for no bounds and a hostile position harms nobody. A payload that is read is a value of its own, which there only
-//! is if all of it lies in the area; a copy in looks once whether its last byte does. An area
-//! keeps its segment alive; its *view*, a few numbers, is taken at the start of a step and stays in registers: the compiler
-//! reloads whatever an atomic access might have changed, which is everything else.
+//! So an access asks for no bounds and a hostile position harms nobody. A payload that is read is a value of its own, which there
+//! only is if all of it lies in the area; a copy in looks once whether its last byte does. An area keeps its segment alive; its
+//! *view*, a few numbers, is taken at the start of a step and stays in registers: the compiler reloads whatever an atomic access
+//! might have changed, which is everything else.
 
 use core::fmt;
 use core::marker::PhantomData;

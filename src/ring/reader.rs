@@ -251,10 +251,12 @@ impl<M: Memory> Reader<M> {
         if self.usual.header != expected && !self.measure(expected) {
             return None;
         }
-        if self.header != expected && self.load_header() != expected {
-            return None;
+        let header = self.header();
+        let found = if header == expected { self.copy_whole(len, self.usual.size, copy) } else { None };
+        if found.is_none() {
+            self.header = header;
         }
-        self.copy_whole(len, self.usual.size, copy)
+        found
     }
 
     /// As [`look_exact`](Self::look_exact), for a run of such records: up to `most` of them, up to an eighth of the ring, up
@@ -264,8 +266,9 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     pub fn look_run<C: CopyOut<M, Value = bool>>(&mut self, len: usize, most: usize, copy: &mut C) -> Option<Run> {
         let expected = Geometry::data_header(len);
-        let mut header = self.load_header();
+        let mut header = self.header();
         if header != expected {
+            self.header = header;
             return None;
         }
         let (data, view, start) = (self.ring.layout.data(), self.data.view(), self.position);
@@ -283,10 +286,14 @@ impl<M: Memory> Reader<M> {
             if next >= far || count == most {
                 break;
             }
-            // Acquire (P1): as in `load_header`.
+            // Acquire (P1): as in `header`.
             header = view.load(next, Acquire, Site::Header);
         }
-        self.still_whole(start).then_some(Run { count, next })
+        if self.still_whole(start) {
+            return Some(Run { count, next });
+        }
+        self.header = expected;
+        None
     }
 
     /// Counts the records of a run as received.
@@ -301,24 +308,28 @@ impl<M: Memory> Reader<M> {
 
     #[inline(always)]
     fn look_with<C: CopyOut<M>>(&mut self, copy: &mut C) -> Option<Read<C::Value>> {
-        if self.header != self.usual.header {
-            let header = self.load_header();
-            if header != self.usual.header && !self.measure(header) {
-                return None;
-            }
+        let header = self.header();
+        let found = if header == self.usual.header || self.measure(header) {
+            let Usual { header, size } = self.usual;
+            self.copy_whole((header - 1) as usize, size, copy)
+        } else {
+            None
+        };
+        if found.is_none() {
+            self.header = header;
         }
-        let Usual { header, size } = self.usual;
-        self.copy_whole((header - 1) as usize, size, copy)
+        found
     }
 
-    /// The header at the position, which is loaded unless it was before.
+    /// The header at the position, which is loaded unless it was before. Whoever finds no whole record there keeps it, for the cold
+    /// path to judge; of one that is received nothing is kept.
     #[inline(always)]
-    fn load_header(&mut self) -> u64 {
-        if self.header == 0 {
-            // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
-            self.header = self.data.view().load(self.position, Acquire, Site::Header);
+    fn header(&self) -> u64 {
+        if self.header != 0 {
+            return self.header;
         }
-        self.header
+        // Acquire (P1): pairs with `Commit`; the payload and the zero behind it.
+        self.data.view().load(self.position, Acquire, Site::Header)
     }
 
     /// The record at the position, which by its header has these sizes, if it was whole.
