@@ -53,7 +53,7 @@ impl Deref for RecordRef<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the bytes were found to lie within the segment, which the reader keeps mapped; nobody writes them
+        // SAFETY: the bytes lie within the segment (`MappedPayload::bytes`), which the reader keeps mapped; nobody writes them
         // until `drop` gives the room back, by the contract of `lend`.
         unsafe { self.payload.as_ref() }
     }
@@ -148,8 +148,8 @@ impl Reader {
             Some(read) => read,
             None => self.locate_slowly()?,
         };
-        // SAFETY: `can_borrow`: this reader is lossless, so no honest writer overwrites the record before it is released,
-        // and nobody but processes that have power over this one could do otherwise.
+        // SAFETY: it was just found. `can_borrow`: this reader is lossless, so no honest writer overwrites the record before it is
+        // released, and nobody but processes that have power over this one could do otherwise.
         Ok(unsafe { self.lend(read) })
     }
 
@@ -221,7 +221,8 @@ impl Reader {
     /// The record that was just read, in place.
     ///
     /// # Safety
-    /// Nobody writes the record's bytes until the result is dropped.
+    /// `read` is what this reader's core has found, with nothing released since; nobody writes the record's bytes until the result
+    /// is dropped.
     #[inline(always)]
     unsafe fn lend(&mut self, read: Read<NonNull<[u8]>>) -> RecordRef<'_> {
         RecordRef { reader: self, payload: read.value, sequence: read.sequence, next: read.next(), borrow: PhantomData }

@@ -95,7 +95,7 @@
 //!   the next header is loaded without waiting for this one (8-byte records: 5.9 to 4.3 ns). The last polls before a record
 //!   comes are inlined into the receive, with nothing between them and the copy (round trips: 150 to 120 ns).
 //! * What every record takes goes by areas ([`ReadArea`](crate::memory::ReadArea), [`WriteArea`](crate::memory::WriteArea)): a position is
-//!   masked, so it has a place in the data area whatever it is, and nothing asks for bounds but a copy, once. Beside the position
+//!   masked, so it has a place in the data area whatever it is, and nothing asks for bounds but a payload, once. Beside the position
 //!   no index of its word is kept, which would be a store more. (Instructions of a publish of 8 bytes: 64 to 49, of a typed one
 //!   64 to 42; of a receive 80 to 69, and 78 to 64.)
 //! * The writer asks for the line 512 bytes ahead: stores become visible in order, so a zero ahead that waits for its line delays

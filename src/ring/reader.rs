@@ -147,6 +147,7 @@ pub struct Reader<M: Memory> {
     /// The data area, and the one word that everything is judged by.
     pub(super) data: M::ReadArea,
     limit: M::ReadArea,
+    /// Wraps: a hostile writer can drive it beyond all bounds, and then it finds nothing whole there.
     pub(super) position: u64,
     pub(super) sequence: u64,
     /// The header at the position if it was seen to be there, else 0.
@@ -202,7 +203,7 @@ impl<M: Memory> Reader<M> {
             peeks,
             cursor,
             stride,
-            due: position + stride,
+            due: position.wrapping_add(stride),
             owed,
             skips: 0,
             ended,
@@ -214,9 +215,8 @@ impl<M: Memory> Reader<M> {
         self.measure(Geometry::data_header(len));
     }
 
-    /// Reads the record at the position: `copy` is given the payload's first word and its length, which lie within the
-    /// data area but may be garbage; what it makes of it is returned only if it was whole. One load of the header, one
-    /// of `limit`, and what `copy` loads. Does not block; loops a bounded number of times, over pads and resyncs.
+    /// Reads the record at the position: `copy` is given its [`Payload`], which may be garbage; what it makes of it is returned only
+    /// if it was whole. One load of the header, one of `limit`, and what `copy` loads. Does not block; loops a bounded number of times, over pads and resyncs.
     ///
     /// # Errors
     /// [`Stop`].
@@ -274,7 +274,7 @@ impl<M: Memory> Reader<M> {
         let (data, view, start) = (self.ring.layout.data(), self.data.view(), self.position);
         // Of the length of no record there is none, whatever a header says.
         let size = data.size_of(expected)?;
-        let far = start + data.capacity() / 8;
+        let far = start.wrapping_add(data.capacity() / 8);
         let (mut next, mut count) = (start, 0);
         while count < most && header == expected {
             // The length of a record that would end behind the lap is none.
@@ -282,7 +282,7 @@ impl<M: Memory> Reader<M> {
             if !copy.copy(payload) {
                 break;
             }
-            (next, count) = (next + size, count + 1);
+            (next, count) = (next.wrapping_add(size), count + 1);
             if next >= far || count == most {
                 break;
             }
@@ -336,9 +336,11 @@ impl<M: Memory> Reader<M> {
     #[inline(always)]
     fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, copy: &mut C) -> Option<Read<C::Value>> {
         let (position, sequence) = (self.position, self.sequence);
-        // Positions and the lap are multiples of the alignment: a payload that ends within the lap does so with its padding.
+        // Positions (`join::is_valid`) and the lap are multiples of the alignment: a payload that ends within the lap does so with its
+        // padding.
+        debug_assert!(position.is_multiple_of(self.geometry().alignment));
         let value = copy.copy(self.data.view().payload(position, len)?);
-        self.still_whole(position).then_some(Read { value, len, sequence, next: position + size })
+        self.still_whole(position).then_some(Read { value, len, sequence, next: position.wrapping_add(size) })
     }
 
     /// Did the last look see that nothing was committed yet?
@@ -437,7 +439,7 @@ impl<M: Memory> Reader<M> {
             // Release (P5): as in `settle_cursor`.
             registry.memory.store(registry.layout.slot_cursor(slot), self.position, Release, Site::Cursor);
         }
-        self.position - self.cursor >= self.geometry().capacity / 8
+        self.position.wrapping_sub(self.cursor) >= self.geometry().capacity / 8
     }
 
     /// Stores the cursor if it moved, and wakes the writer if that sleeps.
@@ -446,7 +448,7 @@ impl<M: Memory> Reader<M> {
             return;
         }
         let (Some(registry), Some(slot)) = (&self.registry, self.slot) else { return };
-        (self.cursor, self.due) = (self.position, self.position + self.stride);
+        (self.cursor, self.due) = (self.position, self.position.wrapping_add(self.stride));
         // Release (P5): pairs with `SlotCursorLook`; the loads of everything below it are over (I2).
         registry.memory.store(registry.layout.slot_cursor(slot), self.position, Release, Site::Cursor);
         self.notify_writer();

@@ -81,6 +81,10 @@ impl<T: CheckedBitPattern> CopyOut<Mapped> for AppendValue<'_, T> {
     }
 }
 
+/// Looks of one call that does not wait. There is another one only if a record came, or went, between a look and the question why it
+/// found none: whoever makes that happen again and again holds nobody up.
+const MAX_TURNS: u32 = 8;
+
 /// Makes attempts until one yields something. Between the last poll and the attempt stands nothing.
 macro_rules! until_there {
     ($reader:ident, $attempt:expr, $deadline:expr) => {{
@@ -127,12 +131,13 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     /// [`TryRecvError`].
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<TypedRecord<T>, TryRecvError> {
-        loop {
+        for _ in 0..MAX_TURNS {
             match self.take() {
                 Some(received) => return Ok(received?),
                 None => self.why().or_else(|error| self.bytes.heed_death(error))?,
             }
         }
+        Err(TryRecvError::Empty)
     }
 
     /// Receives a value, waiting for it if need be.
@@ -183,7 +188,7 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     /// [trusted](crate#trust), as [`Reader::try_recv_ref`].
     ///
     /// # Errors
-    /// [`TryRecvError`]; [`NotBorrowable`](TryRecvError::NotBorrowable) always, or never, for one reader.
+    /// [`TryRecvError`]; [`NotBorrowable`](TryRecvError::NotBorrowable): see [`can_borrow`](Self::can_borrow).
     #[inline(always)]
     pub fn try_recv_ref(&mut self) -> Result<TypedRef<'_, T>, TryRecvError> {
         TypedRef::new(self.bytes.try_recv_ref()?)
@@ -192,7 +197,7 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     /// Borrows the next value in place, waiting for it if need be.
     ///
     /// # Errors
-    /// [`RecvError`]; [`NotBorrowable`](RecvError::NotBorrowable) always, or never, for one reader.
+    /// [`RecvError`]; [`NotBorrowable`](RecvError::NotBorrowable): see [`can_borrow`](Self::can_borrow).
     #[inline(always)]
     pub fn recv_ref(&mut self) -> Result<TypedRef<'_, T>, RecvError> {
         TypedRef::new(self.bytes.recv_ref()?)
@@ -240,20 +245,21 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
         if self.bytes.mine().is_none() {
             return 0;
         }
-        let mut count = 0;
+        let (mut count, mut turns) = (0, 0);
         while count < most {
             let before = values.len();
             match self.bytes.core.look_run(size_of::<T>(), most - count, &mut AppendValue(values)) {
                 Some(run) if run.count > 0 => {
                     self.bytes.core.release_run(run);
-                    count += run.count;
+                    (count, turns) = (count + run.count, 0);
                 }
                 // It is no value.
                 Some(_) => break,
                 None => {
                     // What was appended is void.
                     values.truncate(before);
-                    if !self.goes_on() {
+                    turns += 1;
+                    if turns > MAX_TURNS || !self.goes_on() {
                         break;
                     }
                 }
@@ -342,12 +348,13 @@ impl<T: Schema + AnyBitPattern> TypedReader<T> {
     /// [`TryRecvError`]; the value may be garbage then.
     #[inline(always)]
     pub fn try_recv_into(&mut self, value: &mut T) -> Result<u64, TryRecvError> {
-        loop {
+        for _ in 0..MAX_TURNS {
             match self.take_into(value) {
                 Some(received) => return Ok(received?),
                 None => self.why().or_else(|error| self.bytes.heed_death(error))?,
             }
         }
+        Err(TryRecvError::Empty)
     }
 
     /// As [`try_recv_into`](Self::try_recv_into), waiting for the value if need be.

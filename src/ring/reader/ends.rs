@@ -31,7 +31,7 @@ impl<M: Memory> Reader<M> {
             // Cannot come true: `limit` only grows, so what is whole now was whole before.
             Header::Data { .. } => Ok(()),
             Header::Pad { size } => {
-                self.position += size;
+                self.position = self.position.wrapping_add(size);
                 self.header = 0;
                 Ok(())
             }
@@ -139,7 +139,7 @@ impl<M: Memory> Reader<M> {
     /// From here on a lossless reader, whose slot holds this position and who owes nothing; see [`rejoin`](Self::rejoin).
     pub(in crate::ring) fn be_lossless(&mut self) {
         (self.lossless, self.peeks) = (true, true);
-        (self.cursor, self.due) = (self.position, self.position + self.stride);
+        (self.cursor, self.due) = (self.position, self.position.wrapping_add(self.stride));
         self.header = 0;
         self.notify_writer();
     }
