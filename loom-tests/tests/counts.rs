@@ -11,7 +11,7 @@ use loom_tests::memory::Plain;
 use loom_tests::weaken::{Mutation, Weaken};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
 use shmcast::memory::{Memory, ReadPayload};
-use shmcast::ring::{Reader, Registry, Ring, Site, Start, Stop, Writer};
+use shmcast::ring::{Reader, Refused, Registry, Ring, Site, Start, Stop, Writer};
 
 const CAPACITY: u64 = 1 << 16;
 const SLOTS: u64 = 1024;
@@ -226,6 +226,23 @@ fn the_slow_path_looks_at_two_words_of_each_lossless_slot() {
     let (ring, registry) = world.take();
     assert_eq!((ring.full_fences, ring.release_fences), (1, 1));
     assert_eq!(registry, Accesses { loads: 2, acquire_loads: 2 * 64, ..Accesses::default() });
+}
+
+/// Readers judge by the line that `limit` and `announced` are in: a writer that asks for room again and again leaves it to them.
+#[test]
+fn a_writer_that_waits_for_room_stores_nothing_that_has_not_changed() {
+    let world = World::new();
+    let mut writer = world.writer();
+    let reader = world.lossless();
+    while writer.try_publish(&[1; 1000]).is_ok() {}
+    let _ = world.take();
+    for _ in 0..3 {
+        assert_eq!(writer.try_publish(&[1; 1000]), Err(Refused::Full));
+        let (ring, registry) = world.take();
+        assert_eq!((ring.stores, ring.release_stores, ring.release_fences), (0, 0, 0));
+        assert_eq!((registry.stores, registry.release_stores, registry.rmws), (0, 0, 0));
+    }
+    assert_eq!(reader.sequence(), 0);
 }
 
 #[test]

@@ -210,6 +210,20 @@ fn a_reader_that_is_not_lapped_is_told_of_no_loss() {
 }
 
 #[test]
+fn a_lapped_reader_goes_on_where_it_was_told_to() {
+    let (mut writer, door) = heap(&smallest());
+    let starts = [Start::Oldest, Start::Middle, Start::Newest];
+    let mut readers = starts.map(|resume| door.reader(&Options::new().lossy(true).resume(resume)));
+    publish_numbered(&mut writer, 1000, 100);
+    let [oldest, middle, newest] = readers.each_mut().map(|reader| match reader.try_recv() {
+        Err(TryRecvError::Lagged(lost)) => lost,
+        other => panic!("{other:?}"),
+    });
+    assert!(oldest < middle && middle < newest, "lost {oldest}, {middle}, {newest}");
+    assert!(newest < writer.sequence(), "the newest boundary is one to read from");
+}
+
+#[test]
 fn a_ring_that_holds_one_record_keeps_its_counts() {
     on_every_kind(&smallest(), |mut writer, door| {
         for resume in [Start::Oldest, Start::Middle, Start::Newest] {

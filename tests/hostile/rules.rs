@@ -9,7 +9,7 @@ use std::time::Duration;
 use shmcast::layout::slot::{FREE, LOSSLESS, PRESENT};
 use shmcast::layout::{Geometry, HEADER_WORDS};
 use shmcast::memory::Word;
-use shmcast::ring::{Payload, Refused, Site, Start, Stop};
+use shmcast::ring::{Payload, Refused, Site, Start, Stop, TakeOverError, Writer};
 
 use super::support::{Random, record_of};
 use super::words::{BOUND, Bench, CAPACITY, Look, SLOTS, Words, drain, odd_values, publish, receive, receive_whole};
@@ -206,6 +206,31 @@ fn rule_4_a_run_of_a_length_that_no_record_can_have_finds_none() {
         let copy = &mut |_: Payload<'_, Words>| -> bool { panic!("{len} bytes are not there") };
         assert!(reader.look_run(len, 3, copy).is_none());
         assert!(reader.look_exact(len, copy).is_none());
+    }
+}
+
+/// No writer commits beyond its limit, nor so close to it that the zero ahead has no place.
+#[test]
+fn rule_4_a_successor_takes_no_chain_that_passes_the_limit() {
+    // The last record of a lap, or the pad there.
+    const SIZE: u64 = 64;
+    let (start, end) = (CAPACITY - SIZE, CAPACITY);
+    for header in [Geometry::data_header(SIZE as usize - 8), Geometry::pad_header(SIZE)] {
+        for (limit, taken) in [(end + 8, true), (end, false), (end - 8, false), (start, false)] {
+            let bench = Bench::starting_at(start);
+            bench.writer().try_publish(&[1; SIZE as usize - 8]).expect("room");
+            bench.ring.poke(bench.layouts.0.data().word(start), header);
+            bench.ring.poke(bench.layouts.0.limit(), limit);
+            let (ring, registry) = bench.views();
+            let found = Writer::take_over(ring, registry, true).map(|writer| writer.position());
+            match found {
+                Ok(position) => assert!(taken && position == end, "up to {position} with a limit of {limit}"),
+                Err(TakeOverError::Corrupt { position, .. }) => {
+                    assert!(!taken && position == start, "not with a limit of {limit}")
+                }
+                Err(error) => panic!("{error:?} with a limit of {limit}"),
+            }
+        }
     }
 }
 
