@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
 use nix::unistd::Pid;
 use shmcast::baseline::{Object, Place};
 
@@ -28,8 +29,14 @@ impl Run {
     fn start(only: &str) -> Run {
         let words = ["bench", "--no-html", "--only", only, "--sizes", "8", "--rounds", "1000", "--slice", "40"];
         let mut command = tool(&words);
-        // A group of its own, as a shell makes it.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        // A group of its own, as a shell makes it; and what started the tests in the background may have them ignore SIGINT.
+        command.process_group(0);
+        let unignore = || {
+            // SAFETY: the default is no function of ours.
+            unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }.map(|_| ()).map_err(Into::into)
+        };
+        // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+        unsafe { command.pre_exec(unignore) };
         let child = command.spawn().expect("the tool");
         Run { child, directory: None, seen: Vec::new(), rings: BTreeSet::new(), processes: BTreeMap::new() }
     }
