@@ -297,13 +297,7 @@ impl Memory for Mapped {
 
     #[inline(always)]
     fn load(&self, at: Word, order: Ordering, _: Site) -> u64 {
-        // In read-only mappings the language guarantees only relaxed loads, so an acquire load is one followed by
-        // a fence: on x86-64 the same machine code.
-        let value = self.cell(at, self.readable).map_or(0, |cell| cell.load(Ordering::Relaxed));
-        if order == Ordering::Acquire {
-            core::sync::atomic::fence(Ordering::Acquire);
-        }
-        value
+        self.cell(at, self.readable).map_or(0, |cell| load(cell, order))
     }
 
     #[inline(always)]
@@ -447,6 +441,20 @@ unsafe fn append(from: *mut u64, len: usize, bytes: &mut Vec<u8>) {
     unsafe { bytes.set_len(start + len) };
 }
 
+/// Loads a cell.
+#[inline(always)]
+fn load(cell: &Cell, order: Ordering) -> u64 {
+    // In read-only mappings the language guarantees only relaxed loads, so an acquire load is one followed by
+    // a fence: on x86-64 the same machine code.
+    let value = cell.load(Ordering::Relaxed);
+    // Acquire: whatever the caller names it for.
+    if order == Ordering::Acquire {
+        // Acquire: likewise.
+        core::sync::atomic::fence(Ordering::Acquire);
+    }
+    value
+}
+
 /// Asks for the line of an address.
 #[inline(always)]
 #[allow(clippy::not_unsafe_ptr_arg_deref)] // Nothing is dereferenced.
@@ -503,6 +511,7 @@ mod tests {
         // Relaxed, both: one thread.
         memory.store(Word(1), u64::MAX, Ordering::Relaxed, Site::ZeroAhead);
         memory.copy_in(Word(1), b"abc");
+        // Relaxed: likewise.
         assert_eq!(memory.load(Word(1), Ordering::Relaxed, Site::Header).to_ne_bytes(), *b"abc\0\0\0\0\0");
     }
 }

@@ -55,8 +55,8 @@ fn slot_words(slot_bytes: usize) -> usize {
 impl Buffer {
     /// Formats memory of that length.
     pub(super) fn create(memory: Mapped, slots: usize, slot_bytes: usize, receivers: usize) -> Buffer {
-        // Relaxed: nobody else has it yet; whoever gets it gets it from this process afterwards.
         for (word, value) in [(SLOTS, slots), (SLOT_BYTES, slot_bytes), (RECEIVERS, receivers)] {
+            // Relaxed: nobody else has it yet; whoever gets it gets it from this process afterwards.
             memory.store(word, value as u64, Ordering::Relaxed, SITE);
         }
         Buffer { memory, slots, slot_bytes, receivers }
@@ -126,8 +126,9 @@ impl Buffer {
     /// Sets a flag; each word has one process that sets.
     pub(super) fn set(&self, receiver: Option<usize>, flag: u64) {
         let word = self.flags(receiver);
-        // Relaxed: this process's own. Release: pairs with `has`.
+        // Relaxed: this process's own.
         let flags = self.memory.load(word, Ordering::Relaxed, SITE) | flag;
+        // Release: pairs with `has`.
         self.memory.store(word, flags, Ordering::Release, SITE);
     }
 }
@@ -165,11 +166,14 @@ mod tests {
         {
             // Relaxed, here and below: one thread.
             let before = memory.load(word, Ordering::Relaxed, SITE);
+            // Relaxed: likewise.
             memory.store(word, value, Ordering::Relaxed, SITE);
             assert!(Buffer::open(memory.clone()).is_err(), "{word:?} {value}");
+            // Relaxed: likewise.
             memory.store(word, before, Ordering::Relaxed, SITE);
         }
         buffer.write(0, b"abc");
+        // Relaxed: likewise.
         memory.store(buffer.slot(0), 21, Ordering::Relaxed, SITE);
         assert!(matches!(buffer.read(0, &mut [0; 100]), Err(ReceiveError::Damaged { .. })));
     }

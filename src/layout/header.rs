@@ -242,18 +242,19 @@ impl RingLayout {
     /// Formats fresh, zeroed memory: the magic word is written last.
     pub fn format(&self, memory: &impl Memory) {
         let start = self.geometry.start;
-        // All relaxed: nobody else sees the memory before the magic word, whose store is the release.
         for block in 0..self.geometry.blocks {
+            // Relaxed: nobody else sees the memory before the magic word, whose store is the release.
             memory.store(self.checkpoints.plus(block as usize * 2), CELL_OPEN, Relaxed, Site::CellPosition);
         }
         // Relaxed: likewise.
         memory.store(self.checkpoint_at(start), start, Relaxed, Site::CellPosition);
-        // Relaxed, too, like everything before the magic word.
         for cell in 0..2 {
+            // Relaxed: likewise.
             memory.store(self.head_cell(cell), start, Relaxed, Site::CellPosition);
         }
         // Relaxed: likewise.
         memory.store(self.limit(), start, Relaxed, Site::Limit);
+        // Relaxed: likewise.
         memory.store(self.announced(), start, Relaxed, Site::Announce);
         memory.copy_in(self.schema_text.0, self.geometry.payload.text.as_bytes());
         write_header(memory, &self.header());

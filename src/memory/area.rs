@@ -380,12 +380,7 @@ impl<'a> ReadView for MappedView<'a> {
 
     #[inline(always)]
     fn load(self, position: u64, order: Ordering, _: Site) -> u64 {
-        // As in `Mapped::load`: in read-only mappings only relaxed loads are guaranteed.
-        let value = self.cell(position).load(Ordering::Relaxed);
-        if order == Ordering::Acquire {
-            core::sync::atomic::fence(Ordering::Acquire);
-        }
-        value
+        super::load(self.cell(position), order)
     }
 
     #[inline(always)]
@@ -430,13 +425,21 @@ mod tests {
         let (room, area) = (memory.writable_area(Word(3), 64), memory.readable_area(Word(3), 64));
         let by_word = ByWord::new(memory.clone(), Word(3), 64);
         for position in [0, 8, 56, 64, 72, 1 << 40, u64::MAX, u64::MAX - 7, 13] {
+            // Relaxed, here and below: one thread.
             room.view().store(position, !position, Relaxed, Site::Commit);
             let place = (position % 64) / 8;
-            assert_eq!(memory.load(Word(3 + place as usize), Relaxed, Site::Header), !position);
-            assert_eq!(area.view().load(position, Relaxed, Site::Header), !position);
-            assert_eq!(ReadView::load(&by_word, position, Relaxed, Site::Header), !position);
+            let found = [
+                // Relaxed: likewise.
+                memory.load(Word(3 + place as usize), Relaxed, Site::Header),
+                // Relaxed: likewise.
+                area.view().load(position, Relaxed, Site::Header),
+                // Relaxed: likewise.
+                ReadView::load(&by_word, position, Relaxed, Site::Header),
+            ];
+            assert_eq!(found, [!position; 3]);
         }
         for outside in [0, 1, 2, 11, 12] {
+            // Relaxed: likewise.
             assert_eq!(memory.load(Word(outside), Relaxed, Site::Header), 0, "word {outside}");
         }
     }
@@ -456,6 +459,7 @@ mod tests {
             by_word.payload(position, bytes.len()).expect("within").copy_out(&mut out);
             assert_eq!(out, bytes);
         }
+        // Relaxed: one thread.
         assert_eq!(memory.load(Word(10), Relaxed, Site::Header), 0, "nothing is stored behind the area");
         for (position, len) in [(0, 57), (48, 9), (56, 1), (64 + 48, 9), (0, usize::MAX)] {
             assert!(area.view().payload(position, len).is_none(), "{len} bytes behind {position}");

@@ -153,6 +153,7 @@ impl<M: Memory> Registry<M> {
         let (memory, layout) = (&self.memory, &self.layout);
         // Relaxed, all three: a hint. A writer that misses it looks a block later.
         if memory.load(layout.roll_call(), Relaxed, Site::RollCallLook) != 0 {
+            // Relaxed: likewise.
             memory.store(layout.roll_call(), SOMEBODY_LEFT, Relaxed, Site::RollCallTell);
             // The one flag that the writer looks at anyway.
             memory.store(layout.sleeping(), 1, Relaxed, Site::SleepingSet);

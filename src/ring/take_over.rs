@@ -39,6 +39,7 @@ impl<M: Memory> Writer<M> {
     pub fn take_over(ring: Ring<M>, registry: Registry<M>, registered: bool) -> Result<Writer<M>, TakeOverError> {
         // Relaxed, both: who held the lease before is gone, and the lease's own order covers all that it stored.
         let limit = ring.memory.load(ring.layout.limit(), Relaxed, Site::RecoverLimit);
+        // Relaxed: likewise.
         let announced = ring.memory.load(ring.layout.announced(), Relaxed, Site::RecoverLimit);
         let (head, start) = newer_head(&ring, limit, announced).ok_or(TakeOverError::NoHeadCell)?;
         let here = end_of_chain(&ring, start, limit)?;

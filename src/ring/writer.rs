@@ -123,9 +123,9 @@ impl<M: Memory> Writer<M> {
     /// fast path needs no fence.
     pub fn new(ring: Ring<M>, registry: Registry<M>, registered: bool) -> Writer<M> {
         let barrier = notify::fast_side(Barrier::Asymmetric, registered);
+        let mode = u64::from(barrier == Barrier::Asymmetric);
         // Relaxed: before the first publish, and a reader that misses it uses fences, which are never wrong for it
         // but for one slice.
-        let mode = u64::from(barrier == Barrier::Asymmetric);
         ring.memory.store(ring.layout.barrier_mode(), mode, Relaxed, Site::ModeStore);
         let (start, data) = (ring.layout.geometry.start, ring.layout.data());
         Writer {

@@ -59,12 +59,14 @@ mod tests {
         // SAFETY: the child only stores a word and ends: it allocates nothing and takes no lock.
         match unsafe { fork() }.expect("a fork") {
             ForkResult::Child => {
+                // SeqCst, both: a test of the mapping, not of an order; the end of the child orders them.
                 ring.store(last, 42, SeqCst, Site::Commit);
                 // SAFETY: ends the child without running what belongs to the parent.
                 unsafe { nix::libc::_exit(0) }
             }
             ForkResult::Parent { child } => assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0))),
         }
+        // SeqCst: likewise.
         assert_eq!(ring.load(last, SeqCst, Site::Header), 42);
     }
 

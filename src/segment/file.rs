@@ -138,6 +138,7 @@ mod tests {
             let last = Word(one.words() - 1);
             // SeqCst, both: any would do in one thread.
             one.store(last, 42, SeqCst, Site::Commit);
+            // SeqCst: likewise.
             assert_eq!(other.load(last, SeqCst, Site::Header), 42);
         }
         for name in ["ring", "ring.registry"] {

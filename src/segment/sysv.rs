@@ -461,6 +461,7 @@ mod tests {
         let last = Word(one.words() - 1);
         // SeqCst, all: any would do in one thread.
         one.store(last, 42, SeqCst, Site::Commit);
+        // SeqCst: likewise.
         assert_eq!(other.load(last, SeqCst, Site::Header), 42);
         let stat = Id::find(keys.0.ring).and_then(Id::stat).expect("a segment");
         assert_eq!(u32::from(stat.shm_perm.mode) & 0o777, 0o600);
@@ -468,6 +469,7 @@ mod tests {
         remove(keys.0).expect("a ring of ours");
         assert!(matches!(open(keys.0, Manner::default()), Err(OpenError::NotFound { .. })));
         assert!(matches!(remove(keys.0), Err(RemoveError::NotFound { .. })));
+        // SeqCst: likewise.
         assert_eq!(other.load(last, SeqCst, Site::Header), 42, "who has it attached keeps it");
     }
 
@@ -512,16 +514,20 @@ mod tests {
         let words = Mapped::new(planted.attach(true).expect("our own"));
         // All zeros: not whole yet.
         assert!(matches!(open(keys.0, Manner::default()), Err(OpenError::NotFound { .. })));
+        // SeqCst, here and below: any would do in one thread.
         words.store(Word(0), u64::MAX, SeqCst, Site::Commit);
         assert!(matches!(open(keys.0, Manner::default()), Err(OpenError::Format { .. })));
         assert!(matches!(remove(keys.0), Err(RemoveError::NotARing { .. })));
+        // SeqCst: likewise.
         words.store(Word(0), 0, SeqCst, Site::Commit);
+        // SeqCst: likewise.
         words.store(Word(1000), 1, SeqCst, Site::Commit);
         assert!(matches!(remove(keys.0), Err(RemoveError::NotARing { .. })));
         assert_eq!(Id::find(keys.0.ring), Ok(planted));
         planted.try_remove().expect("our own");
         // Shorter than any header.
         let short = Id::make(keys.0.ring, 8).expect("a segment");
+        // SeqCst: likewise.
         Mapped::new(short.attach(true).expect("our own")).store(Word(0), RING_MAGIC, SeqCst, Site::Commit);
         let refused = open(keys.0, Manner::default()).err();
         assert!(matches!(refused, Some(OpenError::Format { source: FormatError::Truncated { found: 8, .. }, .. })));
@@ -588,6 +594,7 @@ mod tests {
             create(keys.0, Geometry { capacity: 4 << 20, ..geometry() }, Permissions::default()).expect("4 MiB");
         assert!(segments.ring.base().addr().is_multiple_of(mapping::HUGE_PAGE_BYTES));
         let last = Word(segments.ring.words() - 1);
+        // SeqCst: any would do in one thread.
         assert_eq!(Mapped::new(segments.ring).load(last, SeqCst, Site::Header), 0);
     }
 }

@@ -90,6 +90,7 @@ mod tests {
                     wait(word.as_ptr(), 0, Duration::from_secs(60));
                 }
             });
+            // SeqCst: likewise.
             word.store(1, SeqCst);
             wake_all(word.as_ptr());
         });

@@ -100,9 +100,11 @@ impl Control {
     /// The sender: opens the next phase, and waits until all receivers are in it.
     pub(super) fn open(&self, receivers: usize, count: u64, last: bool) {
         let phase = self.phase() + 1;
-        // Relaxed: the phase's release shows it. Acquire: who has entered is ready.
+        // Relaxed: the phase's release shows it.
         self.words.count.0.store(count | if last { LAST } else { 0 }, Relaxed);
+        // Release: the count, to who sees the phase.
         self.words.phase.0.store(phase, Release);
+        // Acquire: who has entered is ready.
         wait_until(|| self.words.progress[..receivers].iter().all(|one| one.entered.load(Acquire) == phase));
     }
 

@@ -259,6 +259,7 @@ fn play(part: Part<'_>, parent: Pid) -> Answer {
 
 /// Waits for the next answers.
 fn hear(children: &mut [Child], deadline: Instant) -> Result<(), Trouble> {
+    // Relaxed: the number of a signal, and nothing behind it.
     let wanted = WANTED.load(Ordering::Relaxed);
     if wanted != 0 {
         return Err(Trouble::Interrupted(wanted));
@@ -327,6 +328,7 @@ fn waited_for(pid: Pid) -> Result<WaitStatus, Errno> {
 const ENDS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 extern "C" fn note(signal: libc::c_int) {
+    // Relaxed: as in `hear`.
     WANTED.store(signal, Ordering::Relaxed);
 }
 
