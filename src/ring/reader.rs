@@ -381,7 +381,7 @@ impl<M: Memory> Reader<M> {
         self.sequence += 1;
         self.position = next;
         if self.peeks {
-            self.peek();
+            self.peek(next);
             return;
         }
         self.header = 0;
@@ -411,11 +411,12 @@ impl<M: Memory> Reader<M> {
     /// At a pad the room before it is given back, too. The pad itself holds nobody up: it is shorter than the record that
     /// did not fit, which is at most half the ring, and so is the record that comes behind it.
     #[inline(always)]
-    fn peek(&mut self) {
+    fn peek(&mut self, position: u64) {
+        let near = position < self.due;
         // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
-        let header = self.data.view().load(self.position, Acquire, Site::Peek);
+        let header = self.data.view().load(position, Acquire, Site::Peek);
         self.header = header;
-        if header != self.usual.header || self.position >= self.due {
+        if header != self.usual.header || !near {
             self.give_back();
         }
     }
