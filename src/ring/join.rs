@@ -253,7 +253,8 @@ impl<M: Memory> Reader<M> {
                 Ok(read) => self.release(read.next()),
                 Err(Stop::Empty | Stop::Closed) if start == Start::Newest => return Ok(()),
                 Err(Stop::Empty | Stop::Closed) => return Err(JoinError::SequenceNotYet { next: self.sequence }),
-                Err(Stop::Lagged(_)) if start == Start::Newest => {}
+                // Lapped on its way, and perhaps carried on to the very record.
+                Err(Stop::Lagged(_)) if start == Start::Newest || self.sequence <= target => {}
                 Err(Stop::Lagged(_)) => return Err(JoinError::SequenceGone { oldest: self.sequence }),
                 Err(Stop::Corrupt { position, header }) => return Err(JoinError::Corrupt { position, header }),
                 Err(Stop::Evicted { .. }) => return Err(JoinError::Busy),

@@ -91,18 +91,26 @@ fn join(stage: &Rc<Stage>, party: usize, kind: Kind) -> Result<(Eye, Option<Lock
     let (ring, registry) = stage.views(party);
     let locks = stage.plan.locks;
     let lock = |slot: u64| if !locks || stage.lock(party, slot) { Some(Lock(Rc::clone(stage), party)) } else { None };
-    let (reader, lock) = match kind {
-        Kind::Lossless => {
-            let (reader, lock) = Reader::join_lossless_owned(ring, registry, start, registered, 1, locks, lock)?;
-            (reader, Some(lock))
-        }
-        Kind::Lossy => Reader::join_lossy_owned(ring, Some(registry), start, registered, 1, locks, lock)?,
-        Kind::Follower => (Reader::join_lossy(ring, None, start, registered, 1)?, None),
+    let joined = match kind {
+        Kind::Lossless => Reader::join_lossless_owned(ring, registry, start, registered, 1, locks, lock)
+            .map(|(reader, lock)| (reader, Some(lock))),
+        Kind::Lossy => Reader::join_lossy_owned(ring, Some(registry), start, registered, 1, locks, lock),
+        Kind::Follower => Reader::join_lossy(ring, None, start, registered, 1).map(|reader| (reader, None)),
     };
-    if let Start::Sequence(wanted) = start {
-        assert_eq!(reader.sequence(), wanted, "the record to begin with");
+    match (start, &joined) {
+        (Start::Sequence(wanted), Ok((reader, _))) => assert_eq!(reader.sequence(), wanted, "the record to begin with"),
+        (Start::Sequence(wanted), Err(JoinError::SequenceGone { oldest })) => {
+            assert!(*oldest > wanted, "{wanted} is not gone: {oldest} is there");
+        }
+        (Start::Sequence(wanted), Err(JoinError::SequenceNotYet { next })) => {
+            assert!(*next <= wanted, "{wanted} is there: the next one is {next}");
+        }
+        (_, Err(refused @ (JoinError::SequenceGone { .. } | JoinError::SequenceNotYet { .. }))) => {
+            panic!("a joiner at {start:?} was told {refused:?}");
+        }
+        _ => {}
     }
-    Ok((reader, lock))
+    joined
 }
 
 /// The books of one reader from its join on.
