@@ -254,7 +254,7 @@ impl<M: Memory> Reader<M> {
         let header = self.header();
         let found = if header == expected { self.copy_whole(len, self.usual.size, copy) } else { None };
         if found.is_none() {
-            self.header = header;
+            self.keep(header);
         }
         found
     }
@@ -316,9 +316,16 @@ impl<M: Memory> Reader<M> {
             None
         };
         if found.is_none() {
-            self.header = header;
+            self.keep(header);
         }
         found
+    }
+
+    /// There is no whole record, or none yet. Out of line, so that the compiler takes it for what seldom happens.
+    #[cold]
+    #[inline(never)]
+    fn keep(&mut self, header: u64) {
+        self.header = header;
     }
 
     /// The header at the position, which is loaded unless it was before. Whoever finds no whole record there keeps it, for the cold
@@ -350,6 +357,7 @@ impl<M: Memory> Reader<M> {
     }
 
     /// A header that is not the usual one: is it a record's?
+    #[cold]
     #[inline(never)]
     fn measure(&mut self, header: u64) -> bool {
         let Some(size) = self.ring.layout.data().size_of(header) else { return false };
