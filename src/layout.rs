@@ -162,10 +162,8 @@ pub struct GeometryError {
 pub enum Header {
     /// Nothing committed yet.
     Empty,
-    /// A record of `len` bytes of payload.
+    /// A record, which ends with the data area at the latest.
     Data {
-        /// Bytes of payload; they lie between the header and the end of the data area.
-        len: usize,
         /// Bytes from this header to the next.
         size: u64,
     },
@@ -366,7 +364,7 @@ impl DataArea {
     pub const fn read_header(self, word: u64, position: u64) -> Header {
         let room = self.room_to_end(position);
         if let Some(size) = self.size_of(word) {
-            if size <= room { Header::Data { len: word as usize - 1, size } } else { Header::Impossible }
+            if size <= room { Header::Data { size } } else { Header::Impossible }
         } else if word == 0 {
             Header::Empty
         } else if word == Geometry::pad_header(room) && room < self.capacity() {
@@ -522,5 +520,60 @@ impl RegistryLayout {
     #[must_use]
     pub const fn semaphores(&self) -> u64 {
         self.reader_slots + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(capacity: u64) -> Geometry {
+        let (waking, payload) = (Waking::default(), PayloadType::default());
+        Geometry { capacity, blocks: 2, alignment: 8, reader_slots: 3, start: 0, may_evict: false, waking, payload }
+    }
+
+    #[test]
+    fn the_largest_payload_is_half_a_ring_and_less_than_4_gib() {
+        assert_eq!(geometry(4096).max_payload(), 2040);
+        assert_eq!(geometry(1 << 33).max_payload(), (1 << 32) - 72);
+        assert_eq!(geometry(MAX_CAPACITY_BYTES).max_payload(), (1 << 32) - 72);
+    }
+
+    #[test]
+    fn raw_bytes_have_no_schema_and_no_schema_is_longer_than_its_room() {
+        let text = |alignment, text| {
+            let payload = PayloadType { schema: 1, size: alignment, alignment, name: [0; 8], text };
+            Geometry { payload, ..geometry(4096) }.validate().map_err(|error| error.field)
+        };
+        const LONGEST: &str = match core::str::from_utf8(&[b'x'; MAX_SCHEMA_TEXT_BYTES]) {
+            Ok(text) => text,
+            Err(_) => "",
+        };
+        const LONGER: &str = match core::str::from_utf8(&[b'x'; MAX_SCHEMA_TEXT_BYTES + 1]) {
+            Ok(text) => text,
+            Err(_) => "",
+        };
+        assert_eq!(
+            [text(8, LONGEST), text(8, LONGER), text(0, "u64"), text(0, "")],
+            [Ok(()), Err("schema_text"), Err("schema_text"), Ok(())]
+        );
+    }
+
+    #[test]
+    fn a_pad_never_fills_a_lap() {
+        let data = DataArea::new(Word(0), &geometry(4096));
+        assert_eq!(data.read_header(Geometry::pad_header(4096 - 8), 8), Header::Pad { size: 4096 - 8 });
+        assert_eq!(data.read_header(Geometry::pad_header(4096), 4096), Header::Impossible);
+    }
+
+    #[test]
+    fn each_sleeper_has_a_semaphore_of_its_own() {
+        let registry = RegistryLayout::new(3, 1);
+        assert_eq!(registry.semaphores(), 4);
+        // The second half of a line, which is a pair of cache lines.
+        let found = [registry.writer_semaphore(), registry.slot_semaphore(0), registry.slot_semaphore(2)];
+        let lines = [registry.writer.0, registry.slots.0, registry.slots.0 + 2 * 16];
+        assert_eq!(found.map(|semaphore| semaphore.at.0), lines.map(|line| line + 64 / 8));
+        assert_eq!(found.map(|semaphore| semaphore.number), [0, 1, 3]);
     }
 }

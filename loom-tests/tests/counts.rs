@@ -11,7 +11,7 @@ use loom_tests::memory::Plain;
 use loom_tests::weaken::{Mutation, Weaken};
 use shmcast::layout::{Geometry, PayloadType, RegistryLayout, RingLayout, Wakeup, Waking};
 use shmcast::memory::{Memory, ReadPayload};
-use shmcast::ring::{Reader, Refused, Registry, Ring, Site, Start, Stop, Writer};
+use shmcast::ring::{Payload, Reader, Refused, Registry, Ring, Site, Start, Stop, Writer};
 
 const CAPACITY: u64 = 1 << 16;
 const SLOTS: u64 = 1024;
@@ -33,6 +33,10 @@ impl World {
     }
 
     fn with(waking: Waking) -> World {
+        World::of(waking, false)
+    }
+
+    fn of(waking: Waking, may_evict: bool) -> World {
         let payload = PayloadType::default();
         let geometry = Geometry {
             capacity: CAPACITY,
@@ -40,7 +44,7 @@ impl World {
             alignment: 8,
             reader_slots: SLOTS,
             start: 0,
-            may_evict: false,
+            may_evict,
             waking,
             payload,
         };
@@ -441,5 +445,99 @@ fn a_lossless_reader_whose_ring_ran_dry_takes_no_line_behind_the_next_record() {
         let (ring, _) = world.take();
         // In turns: who was waited for is followed by a look, which finds nothing again.
         assert_eq!(ring.acquire_loads, [1, 1, 2][round], "round {round}");
+    }
+}
+
+/// Cursors are for eighths and for rings that run dry, not for records of another length than the one before.
+#[test]
+fn records_of_changing_lengths_cost_no_cursor() {
+    let world = World::new();
+    let (mut writer, mut reader) = (world.writer(), world.lossless());
+    for record in 0..=100 {
+        writer.try_publish(&[1; 32][..8 + record % 4 * 8]).expect("room");
+    }
+    let _ = world.take();
+    for record in 0..100 {
+        assert_eq!(receive(&mut reader), Ok(8 + record % 4 * 8));
+    }
+    assert_eq!(world.take().1, Accesses::default());
+}
+
+/// Where who stalls may be evicted, the writer sees each record go; but it is not woken for each.
+#[test]
+fn a_reader_that_may_be_evicted_shows_each_record_and_asks_for_a_sleeper_once_an_eighth() {
+    let world = World::of(Waking::default(), true);
+    let (mut writer, mut reader) = (world.writer(), world.lossless());
+    let eighth = CAPACITY / 8 / 16;
+    for _ in 0..=2 * eighth + 9 {
+        writer.try_publish(&[1; 8]).expect("room");
+    }
+    let _ = world.take();
+    for record in 1..=2 * eighth + 9 {
+        assert_eq!(receive(&mut reader), Ok(8));
+        let asks = u64::from(record % eighth == 0);
+        // What it shows is stored a second time where the writer is told.
+        let expected = Accesses { release_stores: 1 + asks, light_barriers: asks, loads: asks, ..Accesses::default() };
+        assert_eq!(world.take().1, expected, "record {record}");
+    }
+}
+
+#[test]
+fn a_run_ends_where_it_was_told_to_and_at_an_eighth_of_the_ring() {
+    let world = World::new();
+    let (mut writer, mut reader) = (world.writer(), world.lossless());
+    let eighth = (CAPACITY / 8 / 16) as usize;
+    for _ in 0..2 * eighth {
+        writer.try_publish(&[1; 8]).expect("room");
+    }
+    for (most, found) in [(0, 0), (1, 1), (3, 3), (eighth, eighth), (2 * eighth, eighth)] {
+        let _ = world.take();
+        let mut copied = 0;
+        let run = reader.look_run(8, most, &mut |payload: Payload<'_, Books>| {
+            payload.copy_out(&mut [0; 8]);
+            copied += 1;
+            true
+        });
+        let run = run.expect("a run");
+        assert_eq!((run.count, copied), (found, found), "up to {most}");
+        let expected = Accesses {
+            // The first header, also if nothing is asked for; none behind the last record.
+            acquire_loads: found.max(1) as u64,
+            words_out: found as u64,
+            acquire_fences: 1,
+            loads: 1,
+            ..Accesses::default()
+        };
+        assert_eq!(world.take().0, expected, "up to {most}");
+        if most == 0 {
+            let (position, sequence) = (reader.position(), reader.sequence());
+            reader.release_run(run);
+            assert_eq!((reader.position(), reader.sequence()), (position, sequence));
+        }
+    }
+}
+
+#[test]
+fn a_poll_ends_with_the_record_and_asks_no_more() {
+    let world = World::new();
+    let (mut writer, mut reader) = (world.writer(), world.lossless());
+    let _ = world.take();
+    reader.poll(3);
+    assert_eq!(world.take().0, Accesses { acquire_loads: 3, pauses: 3, ..Accesses::default() });
+    writer.try_publish(&[1; 8]).expect("room");
+    let _ = world.take();
+    reader.poll(3);
+    assert_eq!(world.take().0, Accesses { acquire_loads: 1, pauses: 1, ..Accesses::default() });
+    reader.poll(3);
+    assert_eq!(world.take().0, Accesses::default());
+}
+
+#[test]
+fn a_length_that_no_record_can_have_has_a_size_that_never_fits() {
+    let writer = World::new().writer();
+    let most = CAPACITY / 2 - 8;
+    assert_eq!(writer.size_for(most as usize), CAPACITY / 2);
+    for len in [most as usize + 1, CAPACITY as usize - 8, usize::MAX] {
+        assert!(writer.size_for(len) > CAPACITY, "{len} bytes");
     }
 }

@@ -441,3 +441,91 @@ impl Check<'_> {
         self.rule(holds, "checksum", CHECKSUM, "that of the header's other words: one of them was changed")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(waking: Waking, payload: PayloadType, may_evict: bool) -> Geometry {
+        Geometry { capacity: 4096, blocks: 2, alignment: 8, reader_slots: 3, start: 64, may_evict, waking, payload }
+    }
+
+    fn typed() -> PayloadType {
+        let name = [11, 12, 13, 14, 15, 16, 17, 18];
+        PayloadType { schema: 5 << 64 | 7, size: 24, alignment: 8, name, text: "" }
+    }
+
+    #[test]
+    fn every_field_of_a_geometry_comes_back_out_of_its_header() {
+        let text = "a: u64; b: u64; c: u64";
+        for (may_evict, no_wake) in [(false, false), (true, false), (false, true), (true, true)] {
+            for (means, key) in [(Wakeup::Futex, 0), (Wakeup::PosixSemaphore, 0), (Wakeup::SysvSemaphore, 77)] {
+                for payload in [PayloadType::default(), typed(), PayloadType { text, ..typed() }] {
+                    let geometry = geometry(Waking { means, key, no_wake }, payload, may_evict);
+                    let layout = RingLayout::new(geometry, 3).expect("a geometry");
+                    let parsed = RingLayout::parse(&layout.header(), layout.length).expect("a header");
+                    // The text stands in its region.
+                    let payload = PayloadType { text: "", ..payload };
+                    assert_eq!(parsed, RingLayout { geometry: Geometry { payload, ..geometry }, ..layout.clone() });
+                    let semaphores = (means == Wakeup::SysvSemaphore).then_some((77, 4));
+                    assert_eq!(sysv_semaphores(&layout.header()), semaphores);
+                }
+            }
+        }
+    }
+
+    /// What a header says that is whole but for one thing, which other fields and the checksum agree with.
+    fn refusal(payload: PayloadType, text_length: u64, change: impl FnOnce(&mut [u64; HEADER_WORDS])) -> FormatError {
+        let geometry = geometry(Waking::default(), payload, false);
+        let layout = RingLayout::new(geometry, 3).expect("a geometry");
+        let lengths = RingLayout::region_lengths(&geometry, text_length);
+        let mut words = layout.header();
+        words[LENGTH] = place(&lengths).1;
+        change(&mut words);
+        let words = finish(words, &lengths);
+        RingLayout::parse(&words, u64::MAX).expect_err("a header that breaks a rule")
+    }
+
+    #[test]
+    fn what_nothing_but_its_own_rule_forbids_is_refused() {
+        let raw = PayloadType::default();
+        let field = |field, found| (field, found);
+        let named = |error| match error {
+            FormatError::Field { field, found, .. } => (field, found),
+            other => panic!("{other}"),
+        };
+        assert_eq!(named(refusal(raw, 0, |words| words[SCHEMA_HIGH] = 1)), field("schema_high", 1));
+        for at in [PAYLOAD_NAME, PAYLOAD_NAME + 7] {
+            assert_eq!(named(refusal(raw, 0, |words| words[at] = 9)), field("payload_name", 9));
+        }
+        assert_eq!(named(refusal(raw, 128, |_| ())), field("schema_text", 128));
+        for length in [64, 4096 + 128] {
+            assert_eq!(named(refusal(typed(), length, |_| ())), field("schema_text", length));
+        }
+        assert_eq!(named(refusal(raw, 0, |words| words[BLOCKS] = 16)), field("checkpoints", 128));
+    }
+
+    #[test]
+    fn who_cleans_up_takes_no_key_from_what_is_no_ring_with_semaphores() {
+        let waking = Waking { means: Wakeup::SysvSemaphore, key: 77, no_wake: false };
+        let geometry = geometry(waking, PayloadType::default(), false);
+        let words = RingLayout::new(geometry, 3).expect("a geometry").header();
+        assert_eq!(sysv_semaphores(&words), Some((77, 4)));
+        let most = MAX_READER_SLOTS;
+        for (at, value, expected) in [
+            (MAGIC, REGISTRY_MAGIC, None),
+            (WAKEUP, 0, None),
+            (WAKEUP, 3, None),
+            (WAKEUP, u64::MAX, None),
+            (READER_SLOTS, most, Some((77, most + 1))),
+            (READER_SLOTS, most + 1, None),
+            (SEMAPHORE_KEY, 0, None),
+            (SEMAPHORE_KEY, 1 << 31, None),
+            (SEMAPHORE_KEY, 1 << 32 | 77, None),
+        ] {
+            let mut words = words;
+            words[at] = value;
+            assert_eq!(sysv_semaphores(&words), expected, "word {at} = {value:#x}");
+        }
+    }
+}
