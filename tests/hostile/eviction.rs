@@ -178,6 +178,18 @@ fn who_rejoins_misses_nothing_from_there_on() {
     });
 }
 
+#[test]
+fn who_rejoins_too_late_goes_on_where_it_was_told_to() {
+    let (mut writer, door) = heap(&smallest().reader_slots(3));
+    let starts = [Start::Oldest, Start::Middle, Start::Newest];
+    let mut readers = starts.map(|resume| door.reader(&Options::new().lossy(true).resume(resume)));
+    evict(&mut writer);
+    let [oldest, middle, newest] =
+        readers.each_mut().map(|reader| reader.rejoin().unwrap_or_else(|error| panic!("{error}")));
+    assert!(0 < oldest && oldest < middle && middle < newest, "lost {oldest}, {middle}, {newest}");
+    assert!(newest < writer.sequence(), "the newest boundary is one to read from");
+}
+
 /// A look for the writer's death finds the loss before any read does: `rejoin` tells it, and no read of the lossless reader.
 #[test]
 fn a_loss_that_no_read_has_told_is_told_by_rejoin() {
