@@ -502,7 +502,7 @@ mod tests {
         for length in [64, 4096 + 128] {
             assert_eq!(named(refusal(typed(), length, |_| ())), field("schema_text", length));
         }
-        assert_eq!(named(refusal(raw, 0, |words| words[BLOCKS] = 16)), field("checkpoints", 128));
+        assert_eq!(named(refusal(raw, 0, |words| words[CAPACITY] = 8192)), field("data", 4096));
     }
 
     #[test]
