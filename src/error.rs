@@ -222,7 +222,7 @@ pub enum OpenError {
     SequenceGone {
         /// The sequence number asked for.
         wanted: u64,
-        /// The oldest that can be had.
+        /// The oldest from which one can start: that of the oldest checkpoint that is left.
         oldest: u64,
     },
     /// The record to start at has not been written.

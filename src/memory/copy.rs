@@ -198,7 +198,7 @@ unsafe fn pieces(to: *mut u8, from: *const u8, len: usize) -> usize {
             $(
                 let piece: __m128i;
                 // SAFETY: loads 16 bytes at an offset, which lie below `len`. What it refines: one relaxed load of each of two aligned
-                // words. It reads memory, so it stays on its side of a fence.
+                // words. Not `pure`: it is one load, on its side of every fence, and never made twice.
                 unsafe {
                     core::arch::asm!(
                         concat!("movups {piece}, [{from} + ", $offset, "]"),
@@ -335,13 +335,13 @@ mod tests {
     /// A caller that keeps values in AVX registers across a copy.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[target_feature(enable = "avx2")]
-    fn copies_between_additions(to: &mut [u64; 32]) -> [u64; 4] {
+    fn copies_between_additions(to: &mut [u64; VECTOR_BYTES / 8]) -> [u64; 4] {
         use core::arch::x86_64::{__m256i, _mm256_add_epi64, _mm256_set1_epi64x, _mm256_setzero_si256};
         let mut sum: __m256i = _mm256_setzero_si256();
         for _ in 0..1000 {
             sum = _mm256_add_epi64(sum, _mm256_set1_epi64x(1));
-            // SAFETY: both buffers are private and of 256 bytes.
-            unsafe { words_in(to.as_mut_ptr(), [7u8; 256].as_ptr(), 256) };
+            // SAFETY: both buffers are private and of so many bytes.
+            unsafe { words_in(to.as_mut_ptr(), [7u8; VECTOR_BYTES].as_ptr(), VECTOR_BYTES) };
         }
         // SAFETY: 32 bytes either way, and any bit pattern is a value.
         unsafe { core::mem::transmute::<__m256i, [u64; 4]>(sum) }
@@ -352,15 +352,23 @@ mod tests {
     fn a_copy_leaves_its_callers_registers_alone() {
         if std::is_x86_feature_detected!("avx2") {
             // SAFETY: AVX2 is there.
-            assert_eq!(unsafe { copies_between_additions(&mut [0; 32]) }, [1000; 4]);
+            assert_eq!(unsafe { copies_between_additions(&mut [0; VECTOR_BYTES / 8]) }, [1000; 4]);
         }
     }
 
     #[test]
     fn every_path_means_the_word_loop() {
         let source: Vec<u8> = (0..70_000u32).map(|i| (i * 31 + i / 251) as u8).collect();
-        let lengths =
-            (0..=300).chain([1023, 1024, 1031, 4096, STRING_BYTES - 1, STRING_BYTES, STRING_BYTES + 13, 65_536]);
+        let lengths = (0..=VECTOR_BYTES + 64).chain([
+            1023,
+            1024,
+            1031,
+            4096,
+            STRING_BYTES - 1,
+            STRING_BYTES,
+            STRING_BYTES + 13,
+            65_536,
+        ]);
         for len in lengths {
             for skew in [0, 1, 3] {
                 let source = &source[skew..skew + len];
@@ -377,6 +385,29 @@ mod tests {
                 assert_eq!(back[skew + len], 0xEE, "nothing is written behind the buffer");
             }
         }
+    }
+
+    /// Lengths that the compiler knows, and a target that has no value yet.
+    #[test]
+    fn a_length_that_is_known_means_the_word_loop_too() {
+        fn round_trip<const LEN: usize>() {
+            let source: [u8; LEN] = core::array::from_fn(|byte| (byte * 31 + 7) as u8);
+            let (mut shared, mut expected) = ([!0; VECTOR_BYTES / 8 + 1], [!0; VECTOR_BYTES / 8 + 1]);
+            word_loop(&mut expected[..LEN.div_ceil(8)], &source);
+            // SAFETY: both buffers are private to this test and large enough.
+            unsafe { words_in(shared.as_mut_ptr(), source.as_ptr(), LEN) };
+            assert_eq!(shared, expected, "in, {LEN} bytes");
+            let mut back = core::mem::MaybeUninit::<[u8; LEN]>::uninit();
+            // SAFETY: as above.
+            unsafe { words_out(shared.as_mut_ptr(), back.as_mut_ptr().cast(), LEN) };
+            // SAFETY: `words_out` wrote all its bytes.
+            assert_eq!(unsafe { back.assume_init() }, source, "out, {LEN} bytes");
+        }
+        macro_rules! lengths {
+            ($($len:literal)*) => { $(round_trip::<$len>();)* };
+        }
+        lengths!(0 1 7 8 9 15 16 17 24 31 32 33 40 47 48 49 56 63 64 65 72 80 96 112 120 127 128 129 136 144 160 176 191);
+        lengths!(192 193 200 208 224 239 240 241 247 248 249 255 256);
     }
 
     /// Whichever way a large copy takes: each place of the target within its page, as seen from the source.

@@ -30,7 +30,7 @@ pub enum Start {
 pub enum JoinError {
     /// All slots are taken.
     NoFreeSlot,
-    /// The record is no longer there; the oldest from which one can start has this number.
+    /// No checkpoint at or before the record is left; the oldest record from which one can start has this number.
     SequenceGone {
         /// The oldest sequence number.
         oldest: u64,
@@ -107,26 +107,29 @@ fn pick<M: Memory>(ring: &Ring<M>, start: Start, bound: u64) -> Option<Boundary>
 }
 
 /// Just behind the last record: from the newer head cell along the chain to the first header that is 0, for a bounded
-/// number of steps.
+/// number of steps. `None`: the writer outran every look.
 pub(super) fn newest<M: Memory>(ring: &Ring<M>) -> Option<Boundary> {
-    let Boundary { mut position, mut sequence } = find(ring, Start::Newest)?;
     let (geometry, data) = (&ring.layout.geometry, ring.layout.data());
+    let Boundary { mut position, mut sequence } = find(ring, Start::Newest)?;
+    let mut restarts = 0..MAX_RESTARTS;
     for _ in 0..geometry.capacity / geometry.alignment {
         // Acquire (P1): as in a read; nothing but the length is used.
         let word = ring.memory.load(data.word(position), Acquire, Site::Header);
-        let step = match data.read_header(word, position) {
-            Header::Data { size, .. } => (size, 1),
-            Header::Pad { size } => (size, 0),
-            Header::Empty | Header::Impossible => break,
-        };
         // Acquire (P2): as in a read.
         ring.memory.fence(Acquire, Site::ReadFence);
         // Relaxed: ordered by the fence.
         let limit = ring.memory.load(ring.layout.limit(), Relaxed, Site::LimitLook);
         if !is_valid(ring, Boundary { position, sequence }, limit) {
-            break;
+            restarts.next()?;
+            Boundary { position, sequence } = find(ring, Start::Newest)?;
+            continue;
         }
-        (position, sequence) = (position + step.0, sequence.wrapping_add(step.1));
+        let (size, records) = match data.read_header(word, position) {
+            Header::Data { size } => (size, 1),
+            Header::Pad { size } => (size, 0),
+            Header::Empty | Header::Impossible => break,
+        };
+        (position, sequence) = (position + size, sequence + records);
     }
     Some(Boundary { position, sequence })
 }
@@ -232,13 +235,22 @@ impl<M: Memory> Reader<M> {
     /// that fit, and for a writer that never pauses "newest" is what was newest when the walk began.
     fn walk_to(&mut self, start: Start) -> Result<(), JoinError> {
         let target = match start {
-            Start::Newest => newest(&self.ring).map_or(self.sequence, |newest| newest.sequence),
+            Start::Newest => newest(&self.ring).ok_or(JoinError::Busy)?.sequence,
             Start::Sequence(wanted) if wanted < self.sequence => {
                 return Err(JoinError::SequenceGone { oldest: self.sequence });
             }
             Start::Sequence(wanted) => wanted,
             Start::Oldest | Start::Middle => return Ok(()),
         };
+        // Who is lapped on its way goes on where it would have begun, so that nothing but what is gone is missed.
+        let resume = self.resume();
+        self.set_resume(start);
+        let walked = self.walk(start, target);
+        self.set_resume(resume);
+        walked
+    }
+
+    fn walk(&mut self, start: Start, target: u64) -> Result<(), JoinError> {
         let most = self.geometry().capacity / self.geometry().alignment + 1;
         let skips = self.skips;
         for _ in 0..=most {
@@ -251,9 +263,10 @@ impl<M: Memory> Reader<M> {
             }
             match self.read(|_| ()) {
                 Ok(read) => self.release(read.next()),
+                // The writer outran every look: what is there was not seen.
+                Err(Stop::Empty) if !self.still_whole(self.position) => break,
                 Err(Stop::Empty | Stop::Closed) if start == Start::Newest => return Ok(()),
                 Err(Stop::Empty | Stop::Closed) => return Err(JoinError::SequenceNotYet { next: self.sequence }),
-                // Lapped on its way, and perhaps carried on to the very record.
                 Err(Stop::Lagged(_)) if start == Start::Newest || self.sequence <= target => {}
                 Err(Stop::Lagged(_)) => return Err(JoinError::SequenceGone { oldest: self.sequence }),
                 Err(Stop::Corrupt { position, header }) => return Err(JoinError::Corrupt { position, header }),

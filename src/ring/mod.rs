@@ -97,7 +97,7 @@
 //! * What every record takes goes by areas ([`ReadArea`](crate::memory::ReadArea), [`WriteArea`](crate::memory::WriteArea)): a position is
 //!   masked, so it has a place in the data area whatever it is, and nothing asks for bounds but a payload, once. Beside the position
 //!   no index of its word is kept, which would be a store more. (Instructions of a publish of 8 bytes: 64 to 49, of a typed one
-//!   64 to 42; of a receive 80 to 69, and 78 to 64.)
+//!   64 to 42; of a receive 80 to 68, and 78 to 64.)
 //! * The writer asks for the line 512 bytes ahead: stores become visible in order, so a zero ahead that waits for its line delays
 //!   the commit (64-byte records in a ring that fits the caches: 60 to 75 million per second; round trips 7 ns less).
 //! * A run of records of one length is judged by one look at `limit`, for the first of them: if nothing of that one may be

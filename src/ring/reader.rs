@@ -401,7 +401,7 @@ impl<M: Memory> Reader<M> {
 
     /// The one rule: is everything that was read at the position so far what the writer committed there?
     #[inline(always)]
-    fn still_whole(&self, position: u64) -> bool {
+    pub(super) fn still_whole(&self, position: u64) -> bool {
         let Ring { memory, layout } = &self.ring;
         // Acquire (P2): pairs with `LimitFence`. If any load before this fence saw a byte of the next lap, the load
         // behind it sees the `limit` that allowed the writer to store it.

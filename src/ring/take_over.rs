@@ -82,9 +82,7 @@ fn end_of_chain<M: Memory>(ring: &Ring<M>, start: Boundary, limit: u64) -> Resul
         let header = ring.memory.load(data.word(position), Acquire, Site::RecoverHeader);
         match data.read_header(header, position) {
             Header::Empty => return Ok(Boundary { position, sequence }),
-            Header::Data { size, .. } if position + size < limit => {
-                (position, sequence) = (position + size, sequence + 1)
-            }
+            Header::Data { size } if position + size < limit => (position, sequence) = (position + size, sequence + 1),
             Header::Pad { size } if position + size < limit => position += size,
             // No writer commits beyond `limit`, less the zero ahead.
             Header::Data { .. } | Header::Pad { .. } | Header::Impossible => {

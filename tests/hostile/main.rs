@@ -30,6 +30,7 @@
 
 mod bounds;
 mod eviction;
+mod joins;
 mod rules;
 mod scribbler;
 #[path = "../support/mod.rs"]
