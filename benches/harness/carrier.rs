@@ -15,8 +15,8 @@ pub(crate) trait Carrier {
     /// Creates the channel `what` of this session for `readers` readers.
     fn writer<const W: usize>(session: &Session, what: &'static str, readers: usize) -> Self::Writer<W>;
 
-    /// Joins it, before anything is sent; `number` counts the readers from 0.
-    fn reader<const W: usize>(session: &Session, what: &'static str, number: usize) -> Self::Reader<W>;
+    /// Joins it, before anything is sent; `others` have joined before, in the same thread.
+    fn reader<const W: usize>(session: &Session, what: &'static str, others: &[Self::Reader<W>]) -> Self::Reader<W>;
 
     /// All readers have joined. Most writers find out for themselves.
     fn joined<const W: usize>(_writer: &mut Self::Writer<W>, _readers: usize) {}

@@ -31,7 +31,11 @@ macro_rules! carries_with_rtrb {
             producer
         }
 
-        fn reader<const W: usize>(_session: &Session, what: &'static str, _number: usize) -> Self::Reader<W> {
+        fn reader<const W: usize>(
+            _session: &Session,
+            what: &'static str,
+            _others: &[Self::Reader<W>],
+        ) -> Self::Reader<W> {
             let consumer = READERS.lock().expect("nobody panics with the lock").remove(what).expect("made before");
             *consumer.downcast().expect("of the same size")
         }

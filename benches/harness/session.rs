@@ -335,7 +335,10 @@ fn measure<C: Carrier, const W: usize>(
         }
         Role::Second => {
             session.meet();
-            let mut ends: Vec<_> = (0..readers).map(|number| C::reader::<W>(session, "stream", number)).collect();
+            let mut ends = Vec::new();
+            for _ in 0..readers {
+                ends.push(C::reader::<W>(session, "stream", &ends));
+            }
             session.meet();
             let before = read(&mut ends, warm);
             session.meet();
@@ -353,7 +356,7 @@ fn exchange<C: Singles, const W: usize>(session: &Session) -> f64 {
     let (mine, other) = if session.role == Role::First { ("ping", "pong") } else { ("pong", "ping") };
     let mut writer = C::writer::<W>(session, mine, 1);
     session.meet();
-    let mut reader = C::reader::<W>(session, other, 0);
+    let mut reader = C::reader::<W>(session, other, &[]);
     session.meet();
     C::joined(&mut writer, 1);
     let run = |writer: &mut C::Writer<W>, reader: &mut C::Reader<W>, trips| {

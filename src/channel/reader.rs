@@ -305,7 +305,9 @@ impl Reader {
         self.shared.payload_schema()
     }
 
-    /// Another reader with the same options, that begins with the next record to be published.
+    /// Another reader with the same options, that begins with the next record to be published. It shares this one's mapping: two
+    /// readers of one processor, or of one thread, are faster so than with the ring opened twice, because the processor's nearest cache
+    /// knows a line by its address (64-byte values, AMD Zen 3: a fifth).
     ///
     /// # Errors
     /// [`OpenError`].

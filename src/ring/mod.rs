@@ -84,9 +84,10 @@
 //! * `announced` and `limit` are stored only when they change. A writer that waits for room runs its slow path again and again,
 //!   and would take the line that every reader judges by away from them each time; what was stored earlier is before
 //!   the fence of P3 all the same.
-//! * A lossless reader that had to wait for a record gives its room back without a look at the next header (the look would take
+//! * A reader that had to wait for a record gives its room back without a look at the next header (the look would take
 //!   that line from the writer just before it writes it); only within a stream does it look, and gives back when it
-//!   runs dry or an eighth of the ring is read. Either way who has taken the last record holds nothing: `Reader::give_back`.
+//!   runs dry or an eighth of the ring is read. Either way who has taken the last record holds nothing: `Reader::turn`. In a stream
+//!   one comparison of positions stands for all of that. A lossy reader, which has nothing to give, goes the same way.
 //! * Lossless readers take slots from below, lossy ones from above: the scan ends at the lossless high-water mark, so that a
 //!   thousand lossy readers cost the writer nothing (I7).
 //! * The heavy barrier is a full fence *and* a membarrier, so a fast side that is not registered uses full fences and nobody has
@@ -97,7 +98,7 @@
 //! * What every record takes goes by areas ([`ReadArea`](crate::memory::ReadArea), [`WriteArea`](crate::memory::WriteArea)): a position is
 //!   masked, so it has a place in the data area whatever it is, and nothing asks for bounds but a payload, once. Beside the position
 //!   no index of its word is kept, which would be a store more. (Instructions of a publish of 8 bytes: 64 to 49, of a typed one
-//!   64 to 42; of a receive 80 to 68, and 78 to 64.)
+//!   64 to 42; of a receive 80 to 66, and 78 to 58.)
 //! * The writer asks for the line 512 bytes ahead: stores become visible in order, so a zero ahead that waits for its line delays
 //!   the commit (64-byte records in a ring that fits the caches: 60 to 75 million per second; round trips 7 ns less).
 //! * A run of records of one length is judged by one look at `limit`, for the first of them: if nothing of that one may be

@@ -134,6 +134,10 @@ struct Usual {
     size: u64,
 }
 
+/// What leads here stands out of line.
+#[cold]
+fn seldom() {}
+
 /// One reader of a ring.
 #[derive(Debug)]
 pub struct Reader<M: Memory> {
@@ -153,14 +157,12 @@ pub struct Reader<M: Memory> {
     /// The header at the position if it was seen to be there, else 0.
     header: u64,
     usual: Usual,
-    /// Look at the next header behind a record? A lossless reader does, unless the ring ran dry and the record is one
-    /// that was waited for.
-    peeks: bool,
+    /// Is that what its user [expects](Reader::expect), for good?
+    expects: bool,
     /// The cursor as the writer was last woken for it.
     cursor: u64,
-    /// So far the position runs ahead of the cursor within a stream: 0 where the writer may evict who stalls.
-    stride: u64,
-    /// The position that far ahead of the cursor.
+    /// The position where this stream's next cursor is due; before it nothing but the next header is looked at behind a record.
+    /// 0: not in a stream, but waiting for a record.
     due: u64,
     /// A loss that was found and is yet to be told.
     owed: Option<Stop>,
@@ -180,14 +182,12 @@ impl<M: Memory> Reader<M> {
         start: Boundary,
     ) -> Self {
         let Boundary { position, sequence } = start;
-        let (header, peeks, cursor, owed, ended, resume) = (0, lossless, position, None, None, Start::Middle);
-        let Geometry { capacity, may_evict, .. } = ring.layout.geometry;
-        let stride = if may_evict { 0 } else { capacity / 8 };
+        let (header, cursor, owed, ended, resume) = (0, position, None, None, Start::Middle);
         let data = ring.layout.data();
         let usual = Usual { header: Geometry::data_header(0), size: data.record_size(0) };
         let area = ring.memory.read_area(data.first(), data.capacity());
         let limit = ring.memory.read_area(ring.layout.limit(), WORD_BYTES);
-        Reader {
+        let mut reader = Reader {
             ring,
             registry,
             barrier,
@@ -200,19 +200,24 @@ impl<M: Memory> Reader<M> {
             sequence,
             header,
             usual,
-            peeks,
+            expects: false,
             cursor,
-            stride,
-            due: position.wrapping_add(stride),
+            due: 0,
             owed,
             skips: 0,
             ended,
-        }
+        };
+        reader.due = reader.next_due();
+        reader
     }
 
-    /// Says what most records' length will be, before one of them has come. One that no record can have changes nothing.
-    pub fn expect(&mut self, len: usize) {
-        self.measure(Geometry::data_header(len));
+    /// Says what most records' length will be, for good: what [`look_exact`](Self::look_exact) goes by. False, and nothing is changed,
+    /// if no record can have it.
+    pub fn expect(&mut self, len: usize) -> bool {
+        let header = Geometry::data_header(len);
+        let Some(size) = self.ring.layout.data().size_of(header) else { return false };
+        (self.usual, self.expects) = (Usual { header, size }, true);
+        true
     }
 
     /// Reads the record at the position: `copy` is given its [`Payload`], which may be garbage; what it makes of it is returned only
@@ -243,15 +248,13 @@ impl<M: Memory> Reader<M> {
         self.look_with(&mut CopyInto(buffer))
     }
 
-    /// As [`look`](Self::look), for a record of `len` bytes: at best a constant, so that the header is compared with one and
-    /// the copy is straight-line code. `None` also for a record of any other length.
+    /// As [`look`](Self::look), for a record of the `len` bytes that were [expected](Self::expect): at best a constant, so that the header
+    /// is compared with one and the copy is straight-line code. `None` also for a record of any other length.
     #[inline(always)]
     pub fn look_exact<C: CopyOut<M>>(&mut self, len: usize, copy: &mut C) -> Option<Read<C::Value>> {
         let expected = Geometry::data_header(len);
-        if self.usual.header != expected && !self.measure(expected) {
-            return None;
-        }
-        let header = self.header();
+        debug_assert!(self.expects && self.usual.header == expected, "{len} bytes are not what was expected");
+        let header = self.header_if(expected);
         let found = if header == expected { self.copy_whole(len, self.usual.size, copy) } else { None };
         if found.is_none() {
             self.keep(header);
@@ -308,13 +311,9 @@ impl<M: Memory> Reader<M> {
 
     #[inline(always)]
     fn look_with<C: CopyOut<M>>(&mut self, copy: &mut C) -> Option<Read<C::Value>> {
-        let header = self.header();
-        let found = if header == self.usual.header || self.measure(header) {
-            let Usual { header, size } = self.usual;
-            self.copy_whole((header - 1) as usize, size, copy)
-        } else {
-            None
-        };
+        let header = self.header_if(self.usual.header);
+        let usual = if header == self.usual.header { Some(self.usual) } else { self.measure(header) };
+        let found = usual.and_then(|Usual { header, size }| self.copy_whole((header - 1) as usize, size, copy));
         if found.is_none() {
             self.keep(header);
         }
@@ -339,6 +338,16 @@ impl<M: Memory> Reader<M> {
         self.data.view().load(self.position, Acquire, Site::Header)
     }
 
+    /// The same where it is most likely to be kept, and this one, as in a stream.
+    #[inline(always)]
+    fn header_if(&self, expected: u64) -> u64 {
+        if self.header == expected {
+            return expected;
+        }
+        seldom();
+        self.header()
+    }
+
     /// The record at the position, which by its header has these sizes, if it was whole.
     #[inline(always)]
     fn copy_whole<C: CopyOut<M>>(&self, len: usize, size: u64, copy: &mut C) -> Option<Read<C::Value>> {
@@ -356,13 +365,15 @@ impl<M: Memory> Reader<M> {
         self.header == 0
     }
 
-    /// A header that is not the usual one: is it a record's?
+    /// A header that is not the usual one. If it is a record's, it is the usual one from now on.
     #[cold]
     #[inline(never)]
-    fn measure(&mut self, header: u64) -> bool {
-        let Some(size) = self.ring.layout.data().size_of(header) else { return false };
-        self.usual = Usual { header, size };
-        true
+    fn measure(&mut self, header: u64) -> Option<Usual> {
+        let found = Usual { header, size: self.ring.layout.data().size_of(header)? };
+        if !self.expects {
+            self.usual = found;
+        }
+        Some(found)
     }
 
     /// Polls the header at the position, with a pause before each poll; ends when it is there, or after `most` polls.
@@ -388,14 +399,12 @@ impl<M: Memory> Reader<M> {
     pub fn release(&mut self, next: u64) {
         self.sequence += 1;
         self.position = next;
-        if self.peeks {
-            self.peek(next);
-            return;
-        }
-        self.header = 0;
-        if self.lossless {
-            self.peeks = true;
-            self.settle_cursor();
+        if next < self.due {
+            if self.peek() != self.usual.header {
+                self.give_back();
+            }
+        } else {
+            self.turn();
         }
     }
 
@@ -411,34 +420,58 @@ impl<M: Memory> Reader<M> {
         limit.wrapping_sub(position) <= layout.geometry.capacity
     }
 
+    /// Behind a record with which a stream begins, or where the cursor is due.
+    ///
     /// A lossless reader that has taken the last record must not hold the writer back, even if it never receives again. Was
     /// the record waited for, then it is likely to be the last: the room is given back without a look, which
     /// would take the next line from the writer. Else a look at the next header, which the next read goes on
     /// with, tells whether the ring runs dry; an eighth of the ring is given back in any case.
     ///
     /// At a pad the room before it is given back, too. The pad itself holds nobody up: it is shorter than the record that
-    /// did not fit, which is at most half the ring, and so is the record that comes behind it.
-    #[inline(always)]
-    fn peek(&mut self, position: u64) {
-        let near = position < self.due;
-        // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
-        let header = self.data.view().load(position, Acquire, Site::Peek);
-        self.header = header;
-        if header != self.usual.header || !near {
+    /// did not fit, which is at most half the ring, and so is the record that comes behind it. A lossy reader takes the same steps
+    /// and stores nothing.
+    #[inline(never)]
+    fn turn(&mut self) {
+        if self.due == 0 {
+            self.header = 0;
+            self.due = self.next_due();
+            self.settle_cursor();
+        } else {
+            self.peek();
             self.give_back();
         }
     }
 
-    /// The rest of that, where more is to be done than to go on.
+    /// Keeps the header at the position, and answers it.
+    #[inline(always)]
+    fn peek(&mut self) -> u64 {
+        // Acquire (P1): as `Header`; a header other than 0 is kept and not loaded again.
+        self.header = self.data.view().load(self.position, Acquire, Site::Peek);
+        self.header
+    }
+
+    /// In a stream, where more is to be done than to go on.
     #[inline(never)]
     fn give_back(&mut self) {
-        self.peeks = self.header != 0;
         let far = self.position >= self.due;
         let more = self.header.wrapping_sub(1) < u64::from(u32::MAX);
-        if more && (!far || self.stride == 0 && !self.show()) {
+        if more && (!far || self.shows_each() && !self.show()) {
             return;
         }
+        self.due = if self.header == 0 { 0 } else { self.next_due() };
         self.settle_cursor();
+    }
+
+    /// Must the writer see this reader's cursor with every record?
+    fn shows_each(&self) -> bool {
+        self.lossless && self.geometry().may_evict
+    }
+
+    /// So far the position runs ahead of the cursor within a stream.
+    fn next_due(&self) -> u64 {
+        // No record is that short.
+        let stride = if self.shows_each() { 1 } else { self.geometry().capacity / 8 };
+        self.position.wrapping_add(stride)
     }
 
     /// Where the writer may evict who stalls, it has to see that this reader reads on, with every record; but it is not woken
@@ -457,7 +490,7 @@ impl<M: Memory> Reader<M> {
             return;
         }
         let (Some(registry), Some(slot)) = (&self.registry, self.slot) else { return };
-        (self.cursor, self.due) = (self.position, self.position.wrapping_add(self.stride));
+        self.cursor = self.position;
         // Release (P5): pairs with `SlotCursorLook`; the loads of everything below it are over (I2).
         registry.memory.store(registry.layout.slot_cursor(slot), self.position, Release, Site::Cursor);
         self.notify_writer();

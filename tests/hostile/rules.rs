@@ -205,7 +205,7 @@ fn rule_4_a_run_of_a_length_that_no_record_can_have_finds_none() {
         bench.ring.poke(bench.layouts.0.data().word(0), len as u64 + 1);
         let copy = &mut |_: Payload<'_, Words>| -> bool { panic!("{len} bytes are not there") };
         assert!(reader.look_run(len, 3, copy).is_none());
-        assert!(reader.look_exact(len, copy).is_none());
+        assert!(!reader.expect(len));
     }
 }
 

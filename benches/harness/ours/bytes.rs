@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shmcast::{Options, TryRecvError};
 
-use super::{Ends, OneByOne, Together};
+use super::{Again, Ends, OneByOne, Together};
 use crate::harness::words::{boxed, fill, fill_in, sum};
 
 /// Writes bytes.
@@ -66,6 +66,12 @@ pub(crate) struct Copied;
 pub(crate) struct Copier<const W: usize> {
     ring: shmcast::Reader,
     buffer: Box<[[u64; W]; 1]>,
+}
+
+impl<const W: usize> Again for Copier<W> {
+    fn again(&self) -> Self {
+        Copier { ring: self.ring.again(), buffer: boxed() }
+    }
 }
 
 impl Ends for Copied {

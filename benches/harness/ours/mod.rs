@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
-use shmcast::{Options, WaitStrategy};
+use bytemuck::CheckedBitPattern;
+use shmcast::{Options, Schema, TypedReader, WaitStrategy};
 
 use super::carrier::{Batches, Carrier, Singles};
 use super::plan::Contender;
@@ -66,13 +67,31 @@ pub(crate) trait Ends {
     /// The writing end.
     type Writer<const W: usize>;
     /// The reading end.
-    type Reader<const W: usize>;
+    type Reader<const W: usize>: Again;
 
     fn create<const W: usize>(options: Options, path: &Path) -> Self::Writer<W>;
 
     fn open<const W: usize>(options: Options, path: &Path) -> Self::Reader<W>;
 
     fn wait_for_readers<const W: usize>(writer: &mut Self::Writer<W>, readers: u64, timeout: Duration);
+}
+
+/// A reading end that there can be another of in the same process, on the same mapping (`resubscribe`): what one of them has read is
+/// in the processor's nearest cache for the other one.
+pub(crate) trait Again {
+    fn again(&self) -> Self;
+}
+
+impl Again for shmcast::Reader {
+    fn again(&self) -> Self {
+        self.resubscribe().expect("shmcast reader")
+    }
+}
+
+impl<T: Schema + CheckedBitPattern> Again for TypedReader<T> {
+    fn again(&self) -> Self {
+        self.resubscribe().expect("shmcast typed reader")
+    }
 }
 
 /// One record per call.
@@ -102,8 +121,8 @@ impl<E: Ends, const ALIGNMENT: u64> Carrier for Lossless<E, ALIGNMENT> {
         E::create(options::<W>().record_alignment(ALIGNMENT), &session.path(what))
     }
 
-    fn reader<const W: usize>(session: &Session, what: &'static str, _number: usize) -> E::Reader<W> {
-        E::open(options::<W>(), &session.path(what))
+    fn reader<const W: usize>(session: &Session, what: &'static str, others: &[E::Reader<W>]) -> E::Reader<W> {
+        others.first().map_or_else(|| E::open(options::<W>(), &session.path(what)), Again::again)
     }
 
     fn joined<const W: usize>(writer: &mut E::Writer<W>, readers: usize) {
@@ -161,7 +180,7 @@ impl<E: Ends> Carrier for Lossy<E> {
         Paced { end: E::create(options::<W>(), &session.path(what)), shared: session.shared, next: 0 }
     }
 
-    fn reader<const W: usize>(session: &Session, what: &'static str, _number: usize) -> Paced<E::Reader<W>> {
+    fn reader<const W: usize>(session: &Session, what: &'static str, _others: &[Self::Reader<W>]) -> Self::Reader<W> {
         Paced { end: E::open(options::<W>().lossy(true), &session.path(what)), shared: session.shared, next: 0 }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shmcast::{Options, TryRecvError, TypedReader, TypedWriter};
 
-use super::{Ends, OneByOne, Together};
+use super::{Again, Ends, OneByOne, Together};
 use crate::harness::words::{add_up, boxed, fill, fill_in};
 
 /// Larger values are received into one of the reader's own, as the documentation of `recv_into` asks for.
@@ -68,6 +68,12 @@ pub(crate) struct Copier<const W: usize> {
     ring: TypedReader<[u64; W]>,
     value: Box<[[u64; W]; 1]>,
     values: Vec<[u64; W]>,
+}
+
+impl<const W: usize> Again for Copier<W> {
+    fn again(&self) -> Self {
+        Copier { ring: self.ring.again(), value: boxed(), values: Vec::new() }
+    }
 }
 
 impl Ends for Copied {
@@ -205,6 +211,12 @@ pub(crate) struct OneCopied<const N: usize>;
 pub(crate) struct OneCopier<const W: usize, const N: usize> {
     ring: TypedReader<[[u64; W]; N]>,
     items: Box<[[u64; W]; N]>,
+}
+
+impl<const W: usize, const N: usize> Again for OneCopier<W, N> {
+    fn again(&self) -> Self {
+        OneCopier { ring: self.ring.again(), items: boxed() }
+    }
 }
 
 impl<const N: usize> Ends for OneCopied<N> {

@@ -166,6 +166,9 @@ impl Reading<'_> {
                 // Also longer ones than a record can have.
                 let len = usize::from(len) % (self.bench.geometry().max_payload() as usize + 64);
                 let mut copy = Self::copy(self.bench);
+                if !self.reader.expect(len) {
+                    return;
+                }
                 if let Some(read) = self.under_fire(|reader| reader.look_exact(len, &mut copy)) {
                     assert!(self.poison.is_none() && read.len == len);
                     self.under_fire(|reader| reader.release(read.next()));

@@ -119,12 +119,15 @@ struct Session<'a> {
     party: usize,
     reader: Eye,
     next: u64,
+    /// Does it say what length it expects?
+    expects: bool,
 }
 
 impl<'a> Session<'a> {
     fn new(stage: &'a Rc<Stage>, party: usize, reader: Eye) -> Session<'a> {
         let next = reader.sequence();
-        let session = Session { stage, party, reader, next };
+        let expects = stage.random(|random| random.chance(128));
+        let session = Session { stage, party, reader, next, expects };
         session.stands();
         session
     }
@@ -176,7 +179,7 @@ impl<'a> Session<'a> {
                     .reader
                     .set_resume(stage.random(|random| random.pick(&[Start::Oldest, Start::Middle, Start::Newest]))),
                 6..12 => self.run(),
-                12..18 => self.exact(),
+                12..18 if self.expects => self.exact(),
                 _ => {}
             }
             // How often it was closed before, if it is open now.
@@ -333,6 +336,7 @@ impl<'a> Session<'a> {
         let (len, mut bytes) = (self.stage.plan.len(self.next), [0; MOST_PAYLOAD]);
         self.reader.poll(2);
         let copy = &mut |payload: Payload<'_, Seam>| payload.copy_out(&mut bytes[..len]);
+        assert!(self.reader.expect(len));
         let Some(read) = self.reader.look_exact(len, copy) else { return };
         assert_eq!(read.sequence, self.next, "the record that was received");
         self.receive(&bytes[..len]);

@@ -119,7 +119,8 @@ impl<T: Schema + CheckedBitPattern> TypedReader<T> {
     }
 
     pub(super) fn new(mut bytes: Reader) -> TypedReader<T> {
-        bytes.core.expect(size_of::<T>());
+        let expects = bytes.core.expect(size_of::<T>());
+        debug_assert!(expects, "a ring of values that no record can hold was refused");
         TypedReader { bytes, of: PhantomData }
     }
 

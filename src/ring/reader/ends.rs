@@ -40,7 +40,7 @@ impl<M: Memory> Reader<M> {
                 Err(self.end(Stop::Corrupt { position, header }))
             }
             Header::Empty => {
-                self.peeks = false;
+                self.due = 0;
                 // It may have come here over a pad.
                 self.settle_cursor();
                 self.closed_or_empty()
@@ -72,7 +72,7 @@ impl<M: Memory> Reader<M> {
         };
         let lost = self.skip_to(boundary)?;
         if self.lossless {
-            (self.lossless, self.peeks) = (false, false);
+            (self.lossless, self.due) = (false, 0);
             self.let_go();
             return Err(Stop::Evicted { lost });
         }
@@ -138,8 +138,8 @@ impl<M: Memory> Reader<M> {
 
     /// From here on a lossless reader, whose slot holds this position and who owes nothing; see [`rejoin`](Self::rejoin).
     pub(in crate::ring) fn be_lossless(&mut self) {
-        (self.lossless, self.peeks) = (true, true);
-        (self.cursor, self.due) = (self.position, self.position.wrapping_add(self.stride));
+        self.lossless = true;
+        (self.cursor, self.due) = (self.position, self.next_due());
         self.header = 0;
         self.notify_writer();
     }

@@ -27,9 +27,9 @@ impl Carrier for DisruptorMp {
             .expect("disruptor-mp producer")
     }
 
-    fn reader<const W: usize>(session: &Session, what: &'static str, number: usize) -> Self::Reader<W> {
+    fn reader<const W: usize>(session: &Session, what: &'static str, others: &[Self::Reader<W>]) -> Self::Reader<W> {
         attach_shared_consumer(&session.name(what), slots(W * 8))
-            .with_consumer_id(&consumer_id(number))
+            .with_consumer_id(&consumer_id(others.len()))
             .build_consumer()
             .expect("disruptor-mp consumer")
     }

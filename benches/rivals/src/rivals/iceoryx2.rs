@@ -71,7 +71,7 @@ impl Carrier for Iceoryx2 {
         Port { port: builder.create().expect("iceoryx2 publisher"), _service: service, _node: node }
     }
 
-    fn reader<const W: usize>(session: &Session, what: &'static str, _number: usize) -> Self::Reader<W> {
+    fn reader<const W: usize>(session: &Session, what: &'static str, _others: &[Self::Reader<W>]) -> Self::Reader<W> {
         let (node, service) = open(session, what);
         let builder = service.subscriber_builder().buffer_size(buffer(W * 8));
         Port { port: builder.create().expect("iceoryx2 subscriber"), _service: service, _node: node }

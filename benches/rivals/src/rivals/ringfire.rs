@@ -35,7 +35,7 @@ impl Carrier for Ringfire {
         Producer { ring, batch: Vec::new() }
     }
 
-    fn reader<const W: usize>(session: &Session, what: &'static str, _number: usize) -> Consumer<W> {
+    fn reader<const W: usize>(session: &Session, what: &'static str, _others: &[Consumer<W>]) -> Consumer<W> {
         let builder = RingConsumerBuilder::new().start_from_oldest();
         let ring = builder.attach(session.path(what)).expect("ringfire consumer");
         Consumer { ring, batch: Vec::new() }

@@ -40,7 +40,7 @@ impl Carrier for Spsc {
         unsafe { spsc::Producer::create(&create(session, what), bytes) }.expect("shaq producer")
     }
 
-    fn reader<const W: usize>(session: &Session, what: &'static str, _number: usize) -> Self::Reader<W> {
+    fn reader<const W: usize>(session: &Session, what: &'static str, _others: &[Self::Reader<W>]) -> Self::Reader<W> {
         // SAFETY: the only reader of this file; both ends have the same type.
         unsafe { spsc::Consumer::join(&open(session, what)) }.expect("shaq consumer")
     }
@@ -106,7 +106,7 @@ impl Carrier for Broadcasts {
         queue.producer(ProducerId::new(1)).expect("shaq producer")
     }
 
-    fn reader<const W: usize>(session: &Session, what: &'static str, _number: usize) -> Self::Reader<W> {
+    fn reader<const W: usize>(session: &Session, what: &'static str, _others: &[Self::Reader<W>]) -> Self::Reader<W> {
         // SAFETY: the queue that the writer made; both ends have the same type.
         unsafe { broadcast::Consumer::join(&open(session, what)) }.expect("shaq consumer")
     }
