@@ -543,3 +543,22 @@ fn a_length_that_no_record_can_have_has_a_size_that_never_fits() {
         assert!(writer.size_for(len) > CAPACITY, "{len} bytes");
     }
 }
+
+#[test]
+fn a_wake_calls_the_roll_again_only_if_somebody_left() {
+    let world = World::new();
+    let (mut writer, mut stays, mut leaves) = (world.writer(), world.lossy(), world.lossy());
+    writer.heed_readers(true);
+    assert_eq!(writer.try_publish(&[1; 8]), Err(Refused::RollCall), "the first one");
+    writer.roll_called();
+    for _ in 0..3 {
+        world.set_sleeping();
+        writer.try_publish(&[1; 8]).expect("room, and nobody left");
+    }
+    leaves.leave();
+    writer.try_publish(&[1; 8]).expect("it hears of it behind this one");
+    assert_eq!(writer.try_publish(&[1; 8]), Err(Refused::RollCall));
+    writer.roll_called();
+    writer.try_publish(&[1; 8]).expect("room");
+    stays.leave();
+}

@@ -4,10 +4,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A patch: the tests that it makes fail, and of each hunk the file, what stands there, and what stands there then.
+/// A patch: the tests that it makes fail, and its hunks.
 struct Planted {
     fails: Vec<(String, String)>,
-    hunks: Vec<(PathBuf, String, String)>,
+    hunks: Vec<Hunk>,
+}
+
+struct Hunk {
+    file: PathBuf,
+    /// Its first line, which says how many lines there are.
+    head: String,
+    old: String,
+    new: String,
 }
 
 fn parse(patch: &str) -> Planted {
@@ -20,8 +28,9 @@ fn parse(patch: &str) -> Planted {
         } else if let Some(name) = line.strip_prefix("+++ b/") {
             file = Path::new("..").join(name);
         } else if line.starts_with("@@ ") {
-            planted.hunks.push((file.clone(), String::new(), String::new()));
-        } else if let Some((_, old, new)) = planted.hunks.last_mut().filter(|_| !line.starts_with("--- ")) {
+            let (file, head) = (file.clone(), line.to_owned());
+            planted.hunks.push(Hunk { file, head, old: String::new(), new: String::new() });
+        } else if let Some(Hunk { old, new, .. }) = planted.hunks.last_mut().filter(|_| !line.starts_with("--- ")) {
             let (mark, text) = line.split_at_checked(1).unwrap_or((" ", ""));
             let add = |to: &mut String| to.extend([text, "\n"]);
             match mark {
@@ -52,7 +61,10 @@ fn every_planted_bug_has_its_place_and_its_tests() {
             let source = fs::read_to_string(format!("tests/{file}.rs")).expect("a test file");
             assert!(source.contains(&format!("fn {test}()")), "{}: no test {test} in {file}", path.display());
         }
-        for (file, old, new) in hunks {
+        for Hunk { file, head, old, new } in hunks {
+            let lines = format!(",{} +", old.lines().count());
+            let new_lines = format!(",{} @@", new.lines().count());
+            assert!(head.contains(&lines) && head.contains(&new_lines), "{}: {head}", path.display());
             let source = fs::read_to_string(&file).expect("a source file");
             assert_eq!(
                 source.matches(&old).count(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use shmcast::ring::Stop;
 use shmcast::{
     OpenError, Options, PublishError, PublishTimeoutError, Reader, RecvError, RecvTimeoutError, Start, TryPublishError,
     TryRecvError, Writer,
@@ -459,4 +460,19 @@ fn the_last_reader_that_dies_is_missed_too() {
             }
         }
     }
+}
+
+/// A call that cannot be made any more, because of an eviction that a batch has found and not told, tells it.
+#[test]
+fn an_eviction_that_is_owed_is_told_once_and_no_other_loss_before_its_time() {
+    let bench = Bench::new();
+    let (mut writer, mut reader) = (bench.writer(), bench.lossless());
+    words::publish(&mut writer).expect("room");
+    reader.owe(Stop::Lagged(2));
+    assert_eq!(reader.take_eviction(), None);
+    assert_eq!(words::receive(&mut reader), Err(Stop::Lagged(2)));
+    reader.owe(Stop::Evicted { lost: 3 });
+    assert_eq!(reader.take_eviction(), Some(Stop::Evicted { lost: 3 }));
+    assert_eq!(reader.take_eviction(), None);
+    words::receive_whole(&mut reader).expect("the record");
 }

@@ -440,3 +440,31 @@ fn rule_6_every_forged_cursor_can_be_passed_over() {
         assert!(stalls > 0, "it was held");
     }
 }
+
+/// A forged checkpoint is a loss of as many records as it says, or damage; never a loss that cannot be.
+#[test]
+fn rule_4_no_loss_is_longer_in_records_than_in_bytes_or_negative() {
+    let corrupt = None;
+    for (more, expected) in [(1, Some(1)), (64, Some(64)), (65, corrupt), (300, corrupt), (u64::MAX, corrupt)] {
+        let bench = Bench::starting_at(1 << 20);
+        let (mut writer, mut reader) = (bench.writer(), bench.follower());
+        for _ in 0..2 {
+            publish(&mut writer).expect("nobody is waited for");
+            receive_whole(&mut reader).expect("the record");
+        }
+        let (forged, number) = (reader.position() + 64, reader.sequence().wrapping_add(more));
+        let layout = &bench.layouts.0;
+        let checkpoints = (0..4).map(|block| layout.checkpoint_at(block * CAPACITY / 4));
+        for cell in checkpoints.chain([layout.head_cell(0), layout.head_cell(1)]) {
+            bench.ring.poke(cell, forged);
+            bench.ring.poke(cell.plus(1), number);
+        }
+        // The forged position is the first one that is still valid.
+        bench.ring.poke(layout.limit(), forged + CAPACITY);
+        let told = reader.read(|_| ()).map(drop).expect_err("it is lapped");
+        match expected {
+            Some(lost) => assert_eq!((told, reader.position()), (Stop::Lagged(lost), forged)),
+            None => assert_eq!(told, Stop::Corrupt { position: forged, header: 0 }, "{more} records in 64 bytes"),
+        }
+    }
+}

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use shmcast::layout::slot::FREE;
 use shmcast::memory::Word;
 use shmcast::ring::Site;
 
@@ -445,7 +446,7 @@ impl Stage {
             return true;
         }
         // A slot of a dead reader, which the writer finds when its slice ends.
-        let held = state.parties.iter().any(|party| party.mode == Mode::Dead && !party.writes && party.slot.is_some());
+        let held = (0..self.plan.registry.reader_slots).any(|slot| self.is_left_behind(&state, slot));
         if let Some(why) = self.sleeps_in_vain(&state) {
             // Where somebody was killed who may have owed the wake, a slice ends.
             let orphaned = writer.is_none() && !state.books.is_over;
@@ -473,6 +474,13 @@ impl Stage {
             }
         }
         state.ready != 0
+    }
+
+    /// Is it taken, and its owner dead? Somebody may have had its lock since, and have found it other than it had looked.
+    fn is_left_behind(&self, state: &State, slot: u64) -> bool {
+        let owned = || state.parties.iter().any(|party| party.mode != Mode::Dead && party.slot == Some(slot));
+        let Content::Place(word) = self.words[1][self.plan.registry.slot_state(slot).0] else { return false };
+        self.plan.locks && state.memory.newest(word) != FREE && !owned()
     }
 
     /// Does somebody sleep who has something to do?
