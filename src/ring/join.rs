@@ -6,6 +6,7 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
+use super::reader::MAX_TURNS;
 use super::{Boundary, MAX_RESTARTS, Reader, Registry, Ring, Site, Stop, cell, notify};
 use crate::layout::{Geometry, Header, MAX_POSITION, RECORD_HEADER_BYTES};
 use crate::memory::Memory;
@@ -106,12 +107,12 @@ fn pick<M: Memory>(ring: &Ring<M>, start: Start, bound: u64) -> Option<Boundary>
     }
 }
 
-/// Just behind the last record: from the newer head cell along the chain to the first header that is 0, for a bounded
-/// number of steps. `None`: the writer outran every look.
+/// Just behind the last record: from the newer head cell along the chain to the first header that is 0. Who is outrun begins again,
+/// and is content with a boundary before it when the steps of a lap are used up. `None`: the writer outran every look.
 pub(super) fn newest<M: Memory>(ring: &Ring<M>) -> Option<Boundary> {
     let (geometry, data) = (&ring.layout.geometry, ring.layout.data());
     let Boundary { mut position, mut sequence } = find(ring, Start::Newest)?;
-    let mut restarts = 0..MAX_RESTARTS;
+    let mut restarts = 1..MAX_TURNS;
     for _ in 0..geometry.capacity / geometry.alignment {
         // Acquire (P1): as in a read; nothing but the length is used.
         let word = ring.memory.load(data.word(position), Acquire, Site::Header);
@@ -252,19 +253,19 @@ impl<M: Memory> Reader<M> {
 
     fn walk(&mut self, start: Start, target: u64) -> Result<(), JoinError> {
         let most = self.geometry().capacity / self.geometry().alignment + 1;
-        let skips = self.skips;
+        let (skips, mut outrun) = (self.skips, 0);
         for _ in 0..=most {
             if self.sequence >= target {
                 return Ok(());
             }
-            if self.skips.wrapping_sub(skips) > MAX_RESTARTS {
-                // Each of them is a look at all checkpoints.
+            if self.skips.wrapping_sub(skips) > MAX_RESTARTS || outrun > MAX_RESTARTS {
+                // Each of them is a look at all checkpoints, at least.
                 break;
             }
             match self.read(|_| ()) {
                 Ok(read) => self.release(read.next()),
-                // The writer outran every look: what is there was not seen.
-                Err(Stop::Empty) if !self.still_whole(self.position) => break,
+                // Lapped behind the look, or in every look for where to go on: there is more by now.
+                Err(Stop::Empty) if !self.still_whole(self.position) => outrun += 1,
                 Err(Stop::Empty | Stop::Closed) if start == Start::Newest => return Ok(()),
                 Err(Stop::Empty | Stop::Closed) => return Err(JoinError::SequenceNotYet { next: self.sequence }),
                 Err(Stop::Lagged(_)) if start == Start::Newest || self.sequence <= target => {}

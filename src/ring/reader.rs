@@ -20,7 +20,7 @@ mod ends;
 
 /// Looks of one read: a pad, a skip over nothing but a pad, a pad once more and a close leave some over. What takes more turns is no
 /// honest ring; there is nothing in it, then.
-const MAX_TURNS: u32 = 8;
+pub(super) const MAX_TURNS: u32 = 8;
 
 /// A kept header that no record can have: sends the next read to the cold path.
 const DETOUR: u64 = u64::MAX;
@@ -125,7 +125,7 @@ fn copy_part(payload: impl ReadPayload, bytes: &mut [u8]) {
     payload.copy_out(bytes);
 }
 
-/// The last word that looked like a record's header, and what follows from it. Most records of a ring have the length of the one before:
+/// The last word that looked like a record's header, or what is [expected](Reader::expect), and what follows from it. Most records of a ring have the length of the one before:
 /// then the place of the next header does not wait for the load of this one, because a branch is predicted and
 /// a load is not.
 #[derive(Clone, Copy, Debug)]
@@ -365,7 +365,7 @@ impl<M: Memory> Reader<M> {
         self.header == 0
     }
 
-    /// A header that is not the usual one. If it is a record's, it is the usual one from now on.
+    /// A header that is not the usual one. If it is a record's, it is the usual one from now on, unless another one is expected.
     #[cold]
     #[inline(never)]
     fn measure(&mut self, header: u64) -> Option<Usual> {

@@ -118,7 +118,7 @@ fn rule_8_every_call_of_a_reader_ends() {
     let blocks = 4;
     // What a look for a place to go on costs, and so what a call does.
     let look = 3 * (blocks + 2) + 2;
-    let (receiving, walking) = (8 * (64 * look + 8), 65 * 64 * look + CAPACITY / 8 * 2);
+    let (receiving, walking) = (8 * (64 * look + 8), 8 * 64 * look + CAPACITY / 8 * 2);
     let joining = walking + (CAPACITY / 8 + 2) * 8 * 8 + 2 * 64 * look * 65 + 400;
     let (mut most, mut ends) = ([0; 3], BTreeSet::new());
     for which in 0..400 {

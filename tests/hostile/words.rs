@@ -242,6 +242,12 @@ impl Bench {
         self.try_follower(Start::Oldest).expect("a ring")
     }
 
+    /// A lossless reader, or a follower.
+    pub(crate) fn try_reader(&self, lossless: bool, start: Start) -> Result<TestReader, JoinError> {
+        let (ring, registry) = self.views();
+        if lossless { Reader::join_lossless(ring, registry, start, true, 0) } else { self.try_follower(start) }
+    }
+
     pub(crate) fn try_follower(&self, start: Start) -> Result<TestReader, JoinError> {
         Reader::join_lossy(self.views().0, None, start, false, 0)
     }
