@@ -65,7 +65,7 @@ type Core = ring::Reader<Mapped>;
 /// instructions; if it is lapped meanwhile, wherever it is stopped itself, at most 4,000 on a ring of 16 blocks. (Of a build that is
 /// hardly optimised, with small copies and without system calls: `tests/kill_points` counts them one by one.) A hostile
 /// writer can have it look for a place to go on 512 times, at 3 words for each [block](Options::blocks), and so it can
-/// [`lag`](Self::lag), which walks at most a lap of headers besides; a join walks two and looks 130 times as often.
+/// [`lag`](Self::lag), which walks at most a lap of headers besides; a join walks two and looks ten times as often.
 ///
 /// # Closing
 /// When the writer closes the ring, or is dropped, readers get `Closed` after the last record.

@@ -258,8 +258,8 @@ impl<M: Memory> Reader<M> {
             if self.sequence >= target {
                 return Ok(());
             }
-            if self.skips.wrapping_sub(skips) > MAX_RESTARTS || outrun > MAX_RESTARTS {
-                // Each of them is a look at all checkpoints, at least.
+            // Each skip is a look at all checkpoints, and who is outrun may have looked many times.
+            if self.skips.wrapping_sub(skips) > MAX_RESTARTS || outrun == MAX_TURNS {
                 break;
             }
             match self.read(|_| ()) {

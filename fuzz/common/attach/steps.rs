@@ -38,9 +38,9 @@ impl Bench {
     fn allow(&self, calls: u64) {
         let Geometry { capacity, alignment, blocks, .. } = self.made.0.geometry;
         let look = 3 * blocks + 16;
-        // A join looks for a boundary at most 64 times and walks over at most a lap of records; a read has 8 turns, and may
-        // resync in each.
-        let budget = (64 * look + capacity / alignment * 16 + 64 * 64) * 9 * calls;
+        // Who looks for a boundary does so at most 64 times, and a joiner walks over at most a lap of records. A read has 8 turns, and
+        // may look in each; a joiner looks once, 8 times for the newest record, and is outrun 8 times.
+        let budget = (64 * look + capacity / alignment * 16 + 64 * 64) * 18 * calls;
         self.ring.set_budget(budget);
         self.registry.set_budget(budget);
     }

@@ -79,8 +79,8 @@ impl Bench {
         let Geometry { capacity, alignment, blocks, reader_slots, .. } = *self.geometry();
         let look = 64 * (3 * (blocks + 2) + 4);
         // A read takes 8 turns, with a look for a place to go on in each; a join looks 8 times for the newest record, skips 65 times and
-        // is outrun 65 times, and walks a lap twice.
-        let budget = 150 * look + (capacity / alignment + 2) * 2 * 64 + 16 * (reader_slots + 4);
+        // is outrun 8 times, and walks a lap twice.
+        let budget = 90 * look + (capacity / alignment + 2) * 2 * 64 + 16 * (reader_slots + 4);
         self.ring.set_budget(budget);
         self.registry.set_budget(budget);
     }
