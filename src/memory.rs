@@ -341,7 +341,7 @@ impl Memory for Mapped {
     }
 
     fn heavy_barrier(&self, mode: Barrier, _: Site) -> bool {
-        // The fence serves the peers that are in fence mode themselves; the membarrier those that are not.
+        // SeqCst (P7, P9): the fence serves the peers that are in fence mode themselves; the membarrier those that are not.
         core::sync::atomic::fence(Ordering::SeqCst);
         mode == Barrier::Fence || crate::wait::membarrier::interrupt_all()
     }

@@ -251,6 +251,7 @@ impl<M: Memory> Reader<M> {
         walked
     }
 
+    /// The walk itself, to the record of this number.
     fn walk(&mut self, start: Start, target: u64) -> Result<(), JoinError> {
         let most = self.geometry().capacity / self.geometry().alignment + 1;
         let (skips, mut outrun) = (self.skips, 0);

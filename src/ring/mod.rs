@@ -86,7 +86,7 @@
 //!   the fence of P3 all the same.
 //! * A reader that had to wait for a record gives its room back without a look at the next header (the look would take
 //!   that line from the writer just before it writes it); only within a stream does it look, and gives back when it
-//!   runs dry or an eighth of the ring is read. Either way who has taken the last record holds nothing: `Reader::turn`. In a stream
+//!   runs dry or an eighth of the ring is read. Either way who has taken the last record holds nothing: `Reader::begin_or_give_back`. In a stream
 //!   one comparison of positions stands for all of that. A lossy reader, which has nothing to give, goes the same way.
 //! * Lossless readers take slots from below, lossy ones from above: the scan ends at the lossless high-water mark, so that a
 //!   thousand lossy readers cost the writer nothing (I7).

@@ -125,9 +125,9 @@ fn copy_part(payload: impl ReadPayload, bytes: &mut [u8]) {
     payload.copy_out(bytes);
 }
 
-/// The last word that looked like a record's header, or what is [expected](Reader::expect), and what follows from it. Most records of a ring have the length of the one before:
-/// then the place of the next header does not wait for the load of this one, because a branch is predicted and
-/// a load is not.
+/// The last word that looked like a record's header, or the one that is [expected](Reader::expect), and what follows from it. Most
+/// records of a ring have the length of the one before: then the place of the next header does not wait for the load of this
+/// one, because a branch is predicted and a load is not.
 #[derive(Clone, Copy, Debug)]
 struct Usual {
     header: u64,
@@ -404,7 +404,7 @@ impl<M: Memory> Reader<M> {
                 self.give_back();
             }
         } else {
-            self.turn();
+            self.begin_or_give_back();
         }
     }
 
@@ -431,7 +431,7 @@ impl<M: Memory> Reader<M> {
     /// did not fit, which is at most half the ring, and so is the record that comes behind it. A lossy reader takes the same steps
     /// and stores nothing.
     #[inline(never)]
-    fn turn(&mut self) {
+    fn begin_or_give_back(&mut self) {
         if self.due == 0 {
             self.header = 0;
             self.due = self.next_due();
@@ -467,7 +467,7 @@ impl<M: Memory> Reader<M> {
         self.lossless && self.geometry().may_evict
     }
 
-    /// So far the position runs ahead of the cursor within a stream.
+    /// Where the next cursor is due, seen from here.
     fn next_due(&self) -> u64 {
         // No record is that short.
         let stride = if self.shows_each() { 1 } else { self.geometry().capacity / 8 };

@@ -155,7 +155,7 @@ impl<M: Memory> Registry<M> {
         if memory.load(layout.roll_call(), Relaxed, Site::RollCallLook) != 0 {
             // Relaxed: likewise.
             memory.store(layout.roll_call(), SOMEBODY_LEFT, Relaxed, Site::RollCallTell);
-            // The one flag that the writer looks at anyway.
+            // Relaxed: likewise; the one flag that the writer looks at anyway.
             memory.store(layout.sleeping(), 1, Relaxed, Site::SleepingSet);
         }
     }
